@@ -1,0 +1,266 @@
+package dedup
+
+import (
+	"math"
+	"math/bits"
+	"time"
+	"unsafe"
+)
+
+const tickLength = 10 * time.Millisecond
+
+func floorTick(d time.Duration) int64 { return int64(d / tickLength) }
+func ceilTick(d time.Duration) int64  { return int64((d + tickLength - 1) / tickLength) }
+
+// reclaimsPerVisit bounds how many blocks one visit to a stripe drops. A block
+// takes 1,024 commits to fill, so this keeps ahead of any traffic.
+const reclaimsPerVisit = 4
+
+// entry is one committed identity.
+type entry struct {
+	hi, lo  uint64
+	data    uint64
+	at      int32 // ticks after the block's origin
+	version uint32
+}
+
+// block is a run of entries in commit order.
+type block struct {
+	entries   []entry
+	origin    int64 // tick that at counts from
+	newest    int64 // highest tick among the entries as they were appended
+	refreshed int   // entries committed again since, with a tick above newest
+}
+
+// unit is a small open-addressing table of slots with linear probing.
+type unit struct {
+	slots []uint32
+	used  uint32 // slots that are not 0, dead ones included
+}
+
+// shape is what all windows of a table have in common.
+type shape struct {
+	blockShift uint
+	blockMask  uint64
+	posBits    uint
+	posMask    uint32
+	tagMask    uint32
+	unitShift  uint
+	unitMask   uint64
+	window     int64  // ticks
+	maxEntries uint64 // of one ring, whole blocks
+}
+
+func newShape(cfg Config, stripes int, blockShift uint) *shape {
+	// Fingerprints fall unevenly into stripes: six standard deviations above the
+	// mean keep MaxIDs ids in any case, and a block more because the count bound
+	// drops a block at a time.
+	mean := float64(cfg.MaxIDs) / float64(stripes)
+	want := uint64(mean)
+	if stripes > 1 {
+		want = uint64(mean + 6*math.Sqrt(mean))
+	}
+	blockLen := uint64(1) << blockShift
+	maxEntries := (want+blockLen-1)/blockLen*blockLen + blockLen
+	// Twice the range of the ring: a slot stays known as dead for a whole turn.
+	posBits := uint(bits.Len64(2*maxEntries - 1))
+	unitsPow := uint(bits.Len(uint(pow2(int(maxEntries>>11)) - 1)))
+	return &shape{
+		blockShift: blockShift,
+		blockMask:  blockLen - 1,
+		posBits:    posBits,
+		posMask:    1<<posBits - 1,
+		tagMask:    1<<(32-posBits) - 1,
+		unitShift:  64 - uint(bits.Len(uint(stripes-1))) - unitsPow,
+		unitMask:   1<<unitsPow - 1,
+		window:     ceilTick(cfg.Window),
+		maxEntries: maxEntries,
+	}
+}
+
+// window is one stripe's part of the committed window. Entries have sequence
+// numbers from tail, a multiple of the block length, up to head; a slot holds
+// the low bits of one.
+type window struct {
+	*shape
+	units      []unit
+	blocks     []block // by block number, modulo the length, a power of two
+	head, tail uint64
+	carried    uint64 // head after the last entry was moved from the tail to the head
+	spare      [][]entry
+	evicted    uint64
+}
+
+func (w *window) init(sh *shape) {
+	w.shape = sh
+	w.units = make([]unit, sh.unitMask+1)
+	w.blocks = make([]block, 4)
+}
+
+func (w *window) len() uint64 { return w.head - w.tail }
+
+func (w *window) block(seq uint64) *block {
+	return &w.blocks[(seq>>w.blockShift)&uint64(len(w.blocks)-1)]
+}
+
+func (w *window) entry(seq uint64) *entry {
+	return &w.block(seq).entries[seq&w.blockMask]
+}
+
+// tick is the engine time of an entry's last commit.
+func (w *window) tick(seq uint64) int64 {
+	b := w.block(seq)
+	return b.origin + int64(b.entries[seq&w.blockMask].at)
+}
+
+func (w *window) expired(seq uint64, now int64) bool { return now-w.tick(seq) >= w.window }
+
+// find returns the sequence number of an identity's entry, expired or not.
+func (w *window) find(hi, lo uint64) (uint64, bool) {
+	u := w.unit(hi)
+	if len(u.slots) == 0 {
+		return 0, false
+	}
+	tag := w.tag(lo)
+	for i := home(hi, len(u.slots)); ; {
+		v := u.slots[i]
+		if v == 0 {
+			return 0, false
+		}
+		if v>>w.posBits == tag {
+			if seq, live := w.live(v); live {
+				if e := w.entry(seq); e.hi == hi && e.lo == lo {
+					return seq, true
+				}
+			}
+		}
+		if i++; i == len(u.slots) {
+			i = 0
+		}
+	}
+}
+
+// add appends an identity that is not in the window.
+func (w *window) add(e entry, tick, now int64) {
+	if w.len() >= w.maxEntries {
+		w.evict(now)
+	}
+	e2 := w.push(e, tick)
+	w.insert(e.hi, w.slot(e.lo, e2))
+}
+
+// refresh commits an identity again in place.
+func (w *window) refresh(seq uint64, data uint64, version uint32, tick int64) {
+	b := w.block(seq)
+	e := &b.entries[seq&w.blockMask]
+	if tick > b.newest {
+		b.refreshed++
+	}
+	e.data, e.version = data, version
+	e.at = w.offset(b, tick)
+}
+
+// push appends an entry to the ring and returns its sequence number.
+func (w *window) push(e entry, tick int64) uint64 {
+	if w.head&w.blockMask == 0 {
+		w.open(tick)
+	}
+	b := w.block(w.head)
+	e.at = w.offset(b, tick)
+	b.newest = max(b.newest, tick)
+	b.entries[w.head&w.blockMask] = e
+	w.head++
+	return w.head - 1
+}
+
+// open starts the block at head.
+func (w *window) open(tick int64) {
+	first, next := w.tail>>w.blockShift, w.head>>w.blockShift
+	if n := uint64(len(w.blocks)); next-first >= n {
+		grown := make([]block, 2*n)
+		for i := first; i < next; i++ {
+			grown[i&(2*n-1)] = w.blocks[i&(n-1)]
+		}
+		w.blocks = grown
+	}
+	var entries []entry
+	if n := len(w.spare); n > 0 {
+		entries, w.spare = w.spare[n-1], w.spare[:n-1]
+	} else {
+		entries = make([]entry, w.blockMask+1)
+	}
+	*w.block(w.head) = block{entries: entries, origin: tick, newest: tick}
+}
+
+// offset is a tick as it stands in an entry of b. Where it lies too far after
+// the origin the block is counted anew; what lies too far before is long expired.
+func (w *window) offset(b *block, tick int64) int32 {
+	d := tick - b.origin
+	if d > math.MaxInt32 {
+		for i := range b.entries {
+			b.entries[i].at = int32(max(int64(b.entries[i].at)-d, math.MinInt32))
+		}
+		b.origin, d = tick, 0
+	}
+	return int32(max(d, math.MinInt32))
+}
+
+// expire drops blocks at the tail whose time is over.
+func (w *window) expire(now int64) {
+	for range reclaimsPerVisit {
+		if !w.expireOne(now) {
+			return
+		}
+	}
+}
+
+func (w *window) expireOne(now int64) bool {
+	if w.len() <= w.blockMask || now-w.block(w.tail).newest < w.window {
+		return false
+	}
+	w.reclaim(now, len(w.block(w.tail).entries))
+	return true
+}
+
+// evict makes room for at least half a block.
+func (w *window) evict(now int64) { w.reclaim(now, int(w.blockMask+1)/2) }
+
+// reclaim drops the block at the tail. Of its entries that are inside the
+// window, up to keep that were committed again later move to the head.
+func (w *window) reclaim(now int64, keep int) {
+	b := *w.block(w.tail)
+	*w.block(w.tail) = block{}
+	first := w.tail
+	w.tail += w.blockMask + 1
+	if len(w.spare) < 2 {
+		// Entries that move may go into this very block: they never overtake the
+		// loop below, which reads each before it is moved.
+		w.spare = append(w.spare, b.entries)
+	}
+	if b.refreshed == 0 && now-b.newest >= w.window {
+		return
+	}
+	for i, e := range b.entries {
+		tick := b.origin + int64(e.at)
+		if now-tick >= w.window {
+			continue
+		}
+		if tick <= b.newest || keep == 0 {
+			w.evicted++
+			continue
+		}
+		keep--
+		w.replace(e.hi, w.slot(e.lo, first+uint64(i)), w.slot(e.lo, w.push(e, tick)))
+		w.carried = w.head
+	}
+}
+
+func (w *window) bytes() int64 {
+	n := int64(len(w.units)) * int64(unsafe.Sizeof(unit{}))
+	for i := range w.units {
+		n += 4 * int64(cap(w.units[i].slots))
+	}
+	n += int64(len(w.blocks)) * int64(unsafe.Sizeof(block{}))
+	held := (w.len()+w.blockMask)>>w.blockShift + uint64(len(w.spare))
+	return n + int64(held<<w.blockShift)*int64(unsafe.Sizeof(entry{}))
+}
