@@ -47,24 +47,29 @@ type alias struct{ slot, of int32 }
 
 // node is one place in a document on the way to wanted values.
 type node struct {
-	slot  int32   // -1 = not wanted itself
-	table []int32 // hash of a name -> index + 1 into edges; its length is a power of two
-	seed  uint64
+	slot  int32 // -1 = not wanted itself
 	shift uint8
-	edges []edge
+	seed  uint64
+	table []edge // hash of a name -> its edge; its length is a power of two
+	more  []edge // edges whose place in the table was taken
+	edges []edge // all of them
 }
 
 // edge leads from an object to one of its members. A name is compared by its
 // length and its first and last eight bytes, which is the whole name up to
-// sixteen bytes.
+// wholeName bytes.
 type edge struct {
 	first, last uint64
+	length      int
+	child       *node // nil = a free place of the table
 	name        string
-	child       *node
 	id          int32 // index into Values.seen
-	next        int32 // another edge of the same hash: index + 1, 0 = none
+	next        int32 // another edge of the same hash: index + 1 into node.more, 0 = none
 	plain       bool  // the name has [a-z0-9] only and is not empty
 }
+
+// wholeName is the length up to which nameWords hold a whole name.
+const wholeName = 16
 
 // Compile makes the program that records paths[i] in slot i. One path may be
 // the beginning of another; equal paths get equal answers.
@@ -138,7 +143,7 @@ func newEdge(name string, child *node, id int32) edge {
 	plain := name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
 	})
-	return edge{first: first, last: last, name: name, child: child, id: id, plain: plain}
+	return edge{first: first, last: last, length: len(name), name: name, child: child, id: id, plain: plain}
 }
 
 // index builds the node's hash table. It tries seeds until no two edges share
@@ -165,46 +170,41 @@ func (n *node) index() {
 // got a place of its own. Edges that did not are chained.
 func (n *node) fill(size int, seed uint64) bool {
 	n.seed, n.shift = seed, uint8(64-bits.TrailingZeros(uint(size)))
-	n.table = make([]int32, size)
-	alone := true
-	for i := range n.edges {
-		e := &n.edges[i]
-		h := n.hash(e.first, e.last, len(e.name))
-		e.next = n.table[h]
-		alone = alone && e.next == 0
-		n.table[h] = int32(i + 1)
+	n.table, n.more = make([]edge, size), nil
+	for _, e := range n.edges {
+		place := &n.table[n.hash(e.first, e.last, e.length)]
+		if place.child == nil {
+			*place = e
+			continue
+		}
+		e.next = place.next
+		n.more = append(n.more, e)
+		place.next = int32(len(n.more))
 	}
-	return alone
+	return n.more == nil
 }
 
 func (n *node) hash(first, last uint64, length int) uint64 {
 	return (first ^ bits.RotateLeft64(last, 29) ^ uint64(length)) * n.seed >> (n.shift & 63)
 }
 
-// find is the edge of a name, nil if the name is not wanted. at is where the
-// name begins in doc; an escaped one stands unescaped in name only.
-func (n *node) find(doc []byte, at int, name []byte, escaped bool) *edge {
-	var first, last uint64
-	switch length := len(name); {
-	case escaped || at+8 > len(doc):
-		first, last = nameWords(name)
-	case length > 8:
-		first, last = word(doc, at), word(doc, at+length-8)
-	default:
-		first = word(doc, at) & (1<<(length*8&63) - 1)
-		if length == 8 {
-			first = word(doc, at)
-		}
-	}
-	for i := n.table[n.hash(first, last, len(name))]; i != 0; {
-		e := &n.edges[i-1]
-		if e.first == first && e.last == last && len(e.name) == len(name) &&
-			(len(name) <= 16 || e.name == string(name)) {
+// find is the edge of a name, nil if the name is not wanted.
+func (n *node) find(first, last uint64, name []byte) *edge {
+	e := &n.table[n.hash(first, last, len(name))]
+	for {
+		if e.is(first, last, len(name)) && (len(name) <= wholeName || e.name == string(name)) {
 			return e
 		}
-		i = e.next
+		if e.next == 0 {
+			return nil
+		}
+		e = &n.more[e.next-1]
 	}
-	return nil
+}
+
+// is reports whether the edge has these words and this length.
+func (e *edge) is(first, last uint64, length int) bool {
+	return e.first == first && e.last == last && e.length == length && e.child != nil
 }
 
 // nameWords are the words by which names are compared: the first eight bytes,

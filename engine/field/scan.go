@@ -1,6 +1,9 @@
 package field
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Scan validates doc and records the program's fields in v. It returns nil or
 // an *Error that belongs to v. After a refusal v holds nothing to rely on.
@@ -44,8 +47,10 @@ func (v *Values) document(doc []byte, i int) int {
 	return v.value(doc, i, root, 0, 1)
 }
 
-// object scans the object at doc[i] of a node that has edges. depth counts the
-// object itself.
+// object scans the object at doc[i] of a node. depth counts the object itself.
+//
+// It is the hot loop: a name of up to seven bytes and a plain string are read
+// in place, eight bytes at a time; everything else is a call.
 func (v *Values) object(doc []byte, i int, n *node, elem uint32, depth int) int {
 	if depth > v.depth {
 		return v.fail(ReasonDepth, i)
@@ -54,23 +59,35 @@ func (v *Values) object(doc []byte, i int, n *node, elem uint32, depth int) int 
 	v.serial++
 	serial := v.serial
 	i++
-	if uint(i) < uint(len(doc)) && doc[i] <= ' ' {
-		i = space(doc, i)
-	}
-	if uint(i) < uint(len(doc)) && doc[i] == '}' {
+	if i = space(doc, i); i < len(doc) && doc[i] == '}' {
 		return i + 1
 	}
+	lastWord := len(doc) - 8 // where the last word begins
 	for {
-		if uint(i) < uint(len(doc)) && doc[i] <= ' ' {
-			i = space(doc, i)
-		}
 		start := i + 1
-		name, after, escaped := v.name(doc, i)
-		if after < 0 {
+		var e *edge
+		var length int
+		if i < lastWord && doc[i] == '"' {
+			x := word(doc, start)
+			low := stops(x)
+			low &= -low // the mark of the first byte that is not plain
+			length = bits.TrailingZeros64(low) >> 3
+			if after := start + length; low != 0 && doc[after] == '"' && after+1 < len(doc) && doc[after+1] == ':' {
+				i = after + 2
+				first := x & (low>>7 - 1)
+				e = &n.table[n.hash(first, 0, length)]
+				if !e.is(first, 0, length) {
+					if e = nil; n.more != nil {
+						e = n.find(first, 0, doc[start:after])
+					}
+				}
+				goto named
+			}
+		}
+		if e, length, i = v.name(doc, i, n); i < 0 {
 			return -1
 		}
-		i = after
-		e := n.find(doc, start, name, escaped)
+	named:
 		var child *node
 		if e != nil {
 			if v.seen[e.id] == serial {
@@ -79,69 +96,84 @@ func (v *Values) object(doc []byte, i int, n *node, elem uint32, depth int) int 
 			v.seen[e.id] = serial
 			child = e.child
 		}
-		if uint(i) >= uint(len(doc)) {
-			return v.fail(ReasonSyntax, i)
+		if uint(i) >= uint(len(doc)) || doc[i] <= ' ' {
+			if i = space(doc, i); i >= len(doc) {
+				return v.fail(ReasonSyntax, i)
+			}
 		}
 		if judge {
-			v.judge(doc, i, name, e)
+			v.members++
+			if e == nil || !e.plain {
+				v.judge(doc, i, start, length, e)
+			}
 		}
-		switch c := doc[i]; {
-		case c == '"':
-			end, flags := v.text(doc, i+1)
-			if end < 0 {
-				return -1
+		if c := doc[i]; c == '"' {
+			from := i + 1
+			flags := uint8(0)
+			for i = from; ; i += 8 {
+				if i > lastWord {
+					i, flags = v.richText(doc, i)
+					break
+				}
+				if m := stops(word(doc, i)); m != 0 {
+					i += bits.TrailingZeros64(m) >> 3
+					if doc[i] == '"' {
+						i++
+					} else {
+						i, flags = v.richText(doc, i)
+					}
+					break
+				}
 			}
 			if child != nil && child.slot >= 0 {
-				v.take(child.slot, Value{Off: uint32(i + 1), Len: uint32(end - i - 2), Elem: elem, Kind: String, Flags: flags})
+				v.take(child.slot, Value{Off: uint32(from), Len: uint32(i - from - 1), Elem: elem, Kind: String, Flags: flags})
 			}
-			i = end
-		case child != nil:
+		} else if child != nil {
 			i = v.value(doc, i, child, elem, depth+1)
-		case c == '{' || c == '[':
+		} else if c == '{' || c == '[' {
 			i = v.skip(doc, i, depth+1)
-		default:
+		} else {
 			i, _, _ = v.scalar(doc, i)
 		}
 		if i < 0 {
 			return -1
 		}
+		if uint(i) >= uint(len(doc)) || doc[i] <= ' ' {
+			if i = space(doc, i); i >= len(doc) {
+				return v.fail(ReasonSyntax, i)
+			}
+		}
+		if c := doc[i]; c != ',' {
+			if c == '}' {
+				return i + 1
+			}
+			return v.fail(ReasonSyntax, i)
+		}
+		i++
 		if uint(i) < uint(len(doc)) && doc[i] <= ' ' {
 			i = space(doc, i)
 		}
-		if uint(i) >= uint(len(doc)) {
-			return v.fail(ReasonSyntax, i)
-		}
-		if doc[i] == ',' {
-			i++
-			continue
-		}
-		if doc[i] == '}' {
-			return i + 1
-		}
-		return v.fail(ReasonSyntax, i)
 	}
 }
 
-// name scans a member's name and its colon with white space around it. It returns the name unescaped, where the value
-// begins (-1 after a refusal), and whether the name had escapes.
-func (v *Values) name(doc []byte, i int) (name []byte, after int, escaped bool) {
-	if uint(i) >= uint(len(doc)) || doc[i] != '"' {
-		return nil, v.fail(ReasonSyntax, min(i, len(doc))), false
+// name scans a member's name and its colon and looks the name up. The length
+// is the unescaped name's.
+func (v *Values) name(doc []byte, i int, n *node) (e *edge, length, after int) {
+	if i >= len(doc) || doc[i] != '"' {
+		return nil, 0, v.fail(ReasonSyntax, i)
 	}
 	i++
 	end, flags := v.text(doc, i)
 	if end < 0 {
-		return nil, -1, false
+		return nil, 0, -1
 	}
-	name = doc[i : end-1]
+	name := doc[i : end-1]
 	if flags != 0 {
 		v.unescaped = AppendUnescaped(v.unescaped[:0], name)
 		name = v.unescaped
 	}
-	if i = v.colon(doc, end); i < 0 {
-		return nil, -1, false
-	}
-	return name, i, flags != 0
+	first, last := nameWords(name)
+	return n.find(first, last, name), len(name), v.colon(doc, end)
 }
 
 // colon scans a colon with white space around it.
@@ -267,15 +299,16 @@ func (v *Values) array(doc []byte, i int, n *node, elem uint32, depth int) int {
 	}
 }
 
-// judge counts a member of the document and looks for what RootOdd reports.
-// Its value begins at doc[i].
-func (v *Values) judge(doc []byte, i int, name []byte, e *edge) {
-	v.members++
+// judge looks for what RootOdd reports in a member of the document whose name
+// begins at doc[start] and whose value begins at doc[i].
+func (v *Values) judge(doc []byte, i, start, length int, e *edge) {
 	if e != nil {
 		v.odd = v.odd || !e.plain
 		return
 	}
-	if v.odd = v.odd || !plain(name); v.odd {
+	// An escape in the name makes its first length bytes not plain either,
+	// unless it comes later: then the closing quote does not follow them.
+	if v.odd = v.odd || doc[start+length] != '"' || !plain(doc[start:start+length]); v.odd {
 		return
 	}
 	switch c := doc[i]; {
