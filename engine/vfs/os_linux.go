@@ -11,9 +11,12 @@ import (
 func syncData(f *os.File) error {
 	for {
 		err := syscall.Fdatasync(int(f.Fd()))
-		// An interrupted call has not failed to write: it may be made again.
-		if !errors.Is(err, syscall.EINTR) {
-			return os.NewSyscallError("fdatasync "+f.Name(), err)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EINTR):
+			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
 		}
+		// An interrupted call has not failed to write: it may be made again.
 	}
 }
