@@ -7,6 +7,7 @@ package event
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -39,6 +40,7 @@ type Event struct {
 
 	missing Missing // how Original was read, to read it so again
 	limits  Limits
+	carried []carried // what earlier conversions could not place
 }
 
 // Attribute is an extension attribute. Value is a string, a bool or an int32.
@@ -77,12 +79,13 @@ func (e *Event) Extension(name string) any {
 // SetExtension sets an extension attribute to a string, bool or int32, or
 // removes it for nil.
 func (e *Event) SetExtension(name string, value any) {
+	e.Extensions = slices.Clone(e.Extensions) // copies of an Event share them
 	for i := range e.Extensions {
 		if e.Extensions[i].Name != name {
 			continue
 		}
 		if value == nil {
-			e.Extensions = append(e.Extensions[:i:i], e.Extensions[i+1:]...)
+			e.Extensions = slices.Delete(e.Extensions, i, i+1)
 			return
 		}
 		e.Extensions[i].Value = value
