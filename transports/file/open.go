@@ -69,7 +69,16 @@ func (s *source) begin(f vfs.File, info vfs.Info, path string) (*openFile, error
 	if err != nil {
 		return nil, err
 	}
-	if !found {
+	if found && s.cfg.follow && at.offset > size {
+		s.env.Log.Warn("file source: the file was emptied since the last run; reading it from its beginning",
+			"source", s.env.Name, "path", path, "had", at.offset, "has", size)
+		restart := at.id.restart + 1
+		at = place{}
+		if at.id, err = identify(f, info.ID); err != nil {
+			return nil, err
+		}
+		at.id.restart = restart
+	} else if !found {
 		if at.id, err = identify(f, info.ID); err != nil {
 			return nil, err
 		}
