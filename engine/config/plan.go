@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/transports"
 )
@@ -71,19 +72,12 @@ type Source struct {
 	Transport string
 	Settings  transports.Settings
 	Codec     []string // from outside in; never empty
-	Missing   Missing
+	Missing   event.Missing
 	Key       string // canonical field path; "" = the transport's own key, else the identity
 	Dedup     *Dedup // nil = off
 	Expire    Expire
 	State     string // "" or "per_node"
 	Digest    string // SHA-256 of the fields above, in hex
-}
-
-// Missing says what stands in for what an envelope may lack.
-type Missing struct {
-	Source    string         // URI reference; "" = refuse events without
-	Zone      *time.Location // of times without an offset; nil = refuse
-	EpochUnit string         // of numeric times: s, ms, us, ns; "" = refuse
 }
 
 // Dedup is a source's de-duplication.

@@ -1,0 +1,236 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/viper"
+)
+
+// NodeSetting is a setting of the node that environment and flags may override.
+type NodeSetting struct {
+	Path    string // such as node.limits.event
+	Env     string // such as WEIR_NODE_LIMITS_EVENT
+	Default string // as the file would say it
+	Doc     string
+	Secret  bool // not for command lines, which others can read
+}
+
+// NodeSettings lists the settings of the node, for programs that offer them as flags.
+func NodeSettings() []NodeSetting {
+	var out []NodeSetting
+	for _, s := range nodeSettings(&Node{}) {
+		out = append(out, s.NodeSetting)
+	}
+	return out
+}
+
+// nodeSetting is a setting with its place in a Node.
+type nodeSetting struct {
+	NodeSetting
+	reader
+}
+
+const (
+	maxLanes    = 1024
+	maxEvent    = 256 << 20
+	maxInFlight = 10_000_000
+	minDisk     = 64 << 20
+	maxBytes    = 1 << 50 // ceiling of sizes on disk that have no other
+)
+
+func nodeSettings(n *Node) []nodeSetting {
+	settings := []nodeSetting{
+		{NodeSetting{Path: "data", Default: DefaultData, Doc: "Data folder: commit log, snapshots, queues; relative to this file."}, text(&n.Data)},
+		{NodeSetting{Path: "lanes", Default: "0", Doc: "Ordered workers; 0 = one a core."}, whole(&n.Lanes, 0, maxLanes)},
+		{NodeSetting{Path: "limits.event", Default: formatSize(DefaultEvent), Doc: "Largest event."}, size(&n.Limits.Event, 1, maxEvent)},
+		{NodeSetting{Path: "limits.in_flight", Default: "10_000", Doc: "Events taken from sources and not settled."}, whole(&n.Limits.InFlight, 1, maxInFlight)},
+		{NodeSetting{Path: "limits.in_flight_bytes", Default: formatSize(DefaultInFlightBytes), Doc: "Bytes of events in flight."}, size(&n.Limits.InFlightBytes, 1, maxBytes)},
+		{NodeSetting{Path: "limits.disk", Default: formatSize(DefaultDisk), Doc: "Bytes of the data folder."}, size(&n.Limits.Disk, minDisk, maxBytes)},
+		{NodeSetting{Path: "log.level", Default: "info", Doc: "How much is logged."}, text(&n.Log.Level, "debug", "info", "warn", "error")},
+		{NodeSetting{Path: "log.format", Default: "text", Doc: "Form of the log."}, text(&n.Log.Format, "text", "json")},
+		{NodeSetting{Path: "admin.listen", Default: "", Doc: "Address host:port of the API; none without it."}, text(&n.Admin.Listen)},
+		{NodeSetting{Path: "admin.token", Default: "", Doc: "What clients of the API must show; by reference only.", Secret: true}, text(&n.Admin.Token)},
+	}
+	for i := range settings {
+		s := &settings[i]
+		s.Env = "WEIR_NODE_" + strings.ToUpper(strings.ReplaceAll(s.Path, ".", "_"))
+		s.Path = "node." + s.Path
+	}
+	return settings
+}
+
+// nodeMembers describes the section in the file. Its values are only collected:
+// environment and flags may come before them.
+func nodeMembers(settings []nodeSetting, collected map[string]*node) []member {
+	var members []member
+	groups := map[string]int{}
+	inner := map[string][]member{}
+	for _, s := range settings {
+		path := strings.TrimPrefix(s.Path, "node.")
+		leaf := member{doc: s.Doc, reader: reader{
+			read: func(_ *findings, n *node, at string) {
+				if !n.isNull() {
+					collected[at] = n
+				}
+			},
+			schema: s.schema,
+		}}
+		group, name, nested := strings.Cut(path, ".")
+		if !nested {
+			leaf.name = path
+			members = append(members, leaf)
+			continue
+		}
+		leaf.name = name
+		inner[group] = append(inner[group], leaf)
+		if _, ok := groups[group]; !ok {
+			groups[group] = len(members)
+			members = append(members, member{name: group})
+		}
+	}
+	for group, i := range groups {
+		members[i].reader = object(inner[group]...)
+	}
+	return members
+}
+
+func (f *file) nodeReader() reader {
+	return reader{
+		read: func(_ *findings, n *node, path string) { f.readNode(n, path) },
+		schema: func() schema {
+			return objectSchema(nodeMembers(nodeSettings(&Node{}), nil))
+		},
+	}
+}
+
+// readNode layers defaults, file, environment and flags. Viper is handed the
+// leaves with their places, so that a mistake is reported where the value came from.
+func (f *file) readNode(section *node, path string) {
+	settings := nodeSettings(&f.plan.Node)
+	inFile := map[string]*node{}
+	object(nodeMembers(settings, inFile)...).read(f.findings, section, path)
+
+	v := viper.New()
+	inEnv := map[string]*node{}
+	for _, s := range settings {
+		v.SetDefault(s.Path, &node{at: section.at, text: s.Default, plain: true, given: true})
+		if value, set := f.refs.env(s.Env); set && value != "" {
+			inEnv[s.Path] = &node{at: place{file: s.Env}, text: value, plain: true, given: true}
+		}
+		if s.Secret {
+			f.checkSecret(inFile[s.Path], s.Path)
+		}
+	}
+	for _, layer := range []map[string]*node{inFile, inEnv} {
+		if err := v.MergeConfigMap(nested(layer)); err != nil {
+			f.add(section.at, path, fmt.Sprintf("cannot be layered: %v", err), "")
+			return
+		}
+	}
+	f.setFlags(v, settings)
+	for _, s := range settings {
+		n, ok := v.Get(s.Path).(*node)
+		if !ok {
+			continue
+		}
+		f.places[s.Path] = n.at
+		if s.Secret && n.kind == scalar && n.raw == "" {
+			n.raw = "(secret)" // so that no error shows it
+		}
+		s.read(f.findings, n, s.Path)
+	}
+	f.checkNode(v, section)
+}
+
+func (f *file) checkSecret(n *node, path string) {
+	if n != nil && n.kind == scalar && n.raw == "" && n.text != "" {
+		f.add(n.at, path, "a secret stands in the file", "bring it by reference: ${VAR} or ${file:path}")
+	}
+}
+
+// nested makes maps of dotted paths, as viper wants them.
+func nested(leaves map[string]*node) map[string]any {
+	root := map[string]any{}
+	for path, n := range leaves {
+		at := root
+		parts := strings.Split(path, ".")
+		for _, part := range parts[:len(parts)-1] {
+			next, ok := at[part].(map[string]any)
+			if !ok {
+				next = map[string]any{}
+				at[part] = next
+			}
+			at = next
+		}
+		at[parts[len(parts)-1]] = n
+	}
+	return root
+}
+
+func (f *file) setFlags(v *viper.Viper, settings []nodeSetting) {
+	known := map[string]bool{}
+	var names []string
+	for _, s := range settings {
+		known[s.Path] = true
+		names = append(names, s.Path)
+	}
+	for name, value := range f.flags {
+		at := place{file: "--" + name}
+		if !known[name] {
+			f.add(at, "", "no such setting", didYouMean(name, names))
+			continue
+		}
+		v.Set(name, &node{at: at, text: value, plain: true, given: true})
+	}
+}
+
+// checkNode checks what settings of the node mean together.
+func (f *file) checkNode(v *viper.Viper, section *node) {
+	n := &f.plan.Node
+	data, _ := v.Get("node.data").(*node)
+	switch {
+	case n.Data == "":
+		f.add(f.placeOf("node.data", section), "node.data", "must not be empty", "")
+	case data != nil && data.given && data.at != section.at:
+		// From a flag or the environment: relative to where the user stands.
+		if full, err := filepath.Abs(n.Data); err == nil {
+			n.Data = full
+		}
+	}
+	n.Data = absolute(f.dir, n.Data)
+	if n.Limits.Event > 0 && n.Limits.InFlightBytes > 0 && n.Limits.InFlightBytes < int64(n.Limits.Event) {
+		f.add(f.placeOf("node.limits.in_flight_bytes", section), "node.limits.in_flight_bytes",
+			fmt.Sprintf("less than one event (node.limits.event is %s)", formatSize(int64(n.Limits.Event))), "")
+	}
+	if n.Admin.Listen != "" {
+		f.checkAdmin(section)
+	}
+}
+
+// checkAdmin refuses an API that anybody could use (I13).
+func (f *file) checkAdmin(section *node) {
+	admin := f.plan.Node.Admin
+	at := f.placeOf("node.admin.listen", section)
+	host, _, err := net.SplitHostPort(admin.Listen)
+	if err != nil {
+		f.add(at, "node.admin.listen", "not an address host:port", "such as 127.0.0.1:8080")
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		f.add(at, "node.admin.listen", "not a loopback address: that needs TLS, which is not available in this version",
+			"listen on 127.0.0.1 and put a TLS proxy before it")
+	}
+	if admin.Token == "" {
+		f.add(at, "node.admin.token", "is missing: an API over TCP needs one", "token: ${WEIR_TOKEN}")
+	}
+}
+
+func (f *file) placeOf(path string, otherwise *node) place {
+	if at, ok := f.places[path]; ok {
+		return at
+	}
+	return otherwise.at
+}
