@@ -31,7 +31,8 @@
 //
 //	{"a":[1,[2,"x"],{"y":3}]}   a = [1,[2,"x"],{"y":3}], then 1, 2, "x"
 //
-// Values.Elem names the chain of array elements that a value came through, so
+// Value.Elem names the chain of array elements that a value came through, so
 // that a caller can tell whether two values lie in the same element
-// (Values.Consistent).
+// (Values.Consistent). Only elements that are objects or arrays count: the
+// scalars of one array all belong to what is around it, as in EventBridge.
 package field

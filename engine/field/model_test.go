@@ -66,8 +66,9 @@ type step struct {
 }
 
 type modelValue struct {
-	node  *tree
-	chain []step
+	node    *tree
+	chain   []step
+	through bool
 }
 
 // model is what a document must be scanned to, written without regard for cost.
@@ -97,7 +98,7 @@ func runModel(doc []byte, paths []Path, limits Limits) model {
 		}
 		unique[p.String()] = true
 		for _, x := range m.slots[i] {
-			if len(x.chain) > 0 {
+			if x.through {
 				through++
 			}
 		}
@@ -110,12 +111,16 @@ func runModel(doc []byte, paths []Path, limits Limits) model {
 
 func (m *model) collect(slot int, t *tree, rest Path, chain []step, inside bool) {
 	if len(rest) == 0 && (t.kind < Object || !inside) {
-		m.slots[slot] = append(m.slots[slot], modelValue{t, chain})
+		m.slots[slot] = append(m.slots[slot], modelValue{t, chain, inside || len(chain) > 0})
 	}
 	switch t.kind {
 	case Array:
 		for i, kid := range t.kids {
-			m.collect(slot, kid, rest, append(chain[:len(chain):len(chain)], step{t, i}), true)
+			below := chain
+			if kid.kind >= Object {
+				below = append(chain[:len(chain):len(chain)], step{t, i})
+			}
+			m.collect(slot, kid, rest, below, true)
 		}
 	case Object:
 		for i, kid := range t.kids {

@@ -269,22 +269,20 @@ func (v *Values) array(doc []byte, i int, n *node, elem uint32, depth int) int {
 		if i >= len(doc) {
 			return v.fail(ReasonSyntax, i)
 		}
-		child, before := uint32(len(v.elems)), v.through
-		v.elems = append(v.elems, element{parent: elem, array: array, depth: v.elems[elem].depth + 1})
 		at := i
 		if c := doc[i]; c == '{' || c == '[' {
-			i = v.container(doc, i, n, child, depth+1)
+			i = v.element(doc, i, n, element{parent: elem, array: array, depth: v.elems[elem].depth + 1}, depth+1)
 		} else {
-			i = v.leaf(doc, i, n, child)
+			i = v.leaf(doc, i, n, elem)
+			if elem == 0 && n.slot >= 0 {
+				v.through++
+			}
 		}
 		if i < 0 {
 			return -1
 		}
 		if v.through > v.limit {
 			return v.fail(ReasonElements, at)
-		}
-		if v.through == before { // nothing came of it: memory follows what is recorded
-			v.elems = v.elems[:child]
 		}
 		if i = space(doc, i); i >= len(doc) {
 			return v.fail(ReasonSyntax, i)
@@ -297,6 +295,17 @@ func (v *Values) array(doc []byte, i int, n *node, elem uint32, depth int) int {
 		}
 		i = space(doc, i+1)
 	}
+}
+
+// element scans an element of an array that is an object or array itself.
+func (v *Values) element(doc []byte, i int, n *node, e element, depth int) int {
+	child, before := uint32(len(v.elems)), v.through
+	v.elems = append(v.elems, e)
+	i = v.container(doc, i, n, child, depth)
+	if v.through == before { // nothing came of it: memory follows what is recorded
+		v.elems = v.elems[:child]
+	}
+	return i
 }
 
 // judge looks for what RootOdd reports in a member of the document whose name

@@ -61,7 +61,8 @@ func (v Value) JSON(doc []byte) []byte {
 // Scalar reports whether the value is a string, number, true, false or null.
 func (v Value) Scalar() bool { return v.Kind >= String && v.Kind <= Null }
 
-// element is one element of an array that wanted values came through. Children
+// element is one element of an array, an object or array itself, that wanted
+// values came through. Children
 // stand after their parents.
 type element struct {
 	parent uint32 // element around the array, 0 = none
