@@ -126,8 +126,11 @@ func makeFolder(fsys vfs.FS, dir string) error {
 	var missing []string
 	for d := dir; ; d = filepath.Dir(d) {
 		_, err := fsys.Stat(d)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) || filepath.Dir(d) == d {
+		if err == nil || filepath.Dir(d) == d {
 			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("stat %s: %w", d, err)
 		}
 		missing = append(missing, d)
 	}
