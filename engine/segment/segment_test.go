@@ -641,3 +641,26 @@ func BenchmarkAppend(b *testing.B) {
 		must(b, l.Append(framed, 64))
 	}
 }
+
+// TestUnsyncedGroupsMayBeTornInAnyOrder: a disk may keep a later write and lose
+// an earlier one; before a sync that is no damage.
+func TestUnsyncedGroupsMayBeTornInAnyOrder(t *testing.T) {
+	mem := vfs.NewMem()
+	l := open(t, Config{FS: mem, Dir: "log"})
+	must(t, add(l, "durable"))
+	must(t, l.Sync())
+	at := l.End().Length
+	for i := range 3 {
+		must(t, add(l, fmt.Sprint("unsynced ", i)))
+	}
+	file := get(t, mem, path("log", 1))
+	clear(file[at : at+groupHeaderBytes])
+	l, err := reopen(t, file)
+	must(t, err)
+	if got, err := read(l, 0); err != nil || len(got) != 1 {
+		t.Fatalf("%q %v", got, err)
+	}
+	if rec := l.Recovery(); rec.Offset != at || rec.Reason != errZeros.Error() {
+		t.Fatalf("%+v", rec)
+	}
+}

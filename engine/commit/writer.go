@@ -1,0 +1,281 @@
+package commit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weir-project/weir/engine/segment"
+	"github.com/weir-project/weir/transports"
+)
+
+var le = binary.LittleEndian
+
+// writer is what only the goroutine of run touches, but for base, which is set
+// before it starts.
+type writer struct {
+	base    time.Duration // engine time at Start
+	group   []*Ticket
+	dirty   []*stage
+	head    []byte
+	framed  []byte
+	since   int64 // bytes of log since the last snapshot began
+	running chan struct{}
+}
+
+// timeEvery is after how many tickets of one group the clock is looked at.
+const timeEvery = 64
+
+// run commits groups until Close.
+func (l *Log) run() {
+	for {
+		select {
+		case t := <-l.queue:
+			l.step(t)
+			continue
+		default:
+		}
+		select {
+		case t := <-l.queue:
+			l.step(t)
+		case <-l.drain:
+			for {
+				select {
+				case t := <-l.queue:
+					l.step(t)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// step commits one group, whose first ticket is t.
+func (l *Log) step(t *Ticket) {
+	w := &l.writer
+	if l.abort.Load() {
+		l.fail(ErrClosed)
+	}
+	if err := l.Err(); err != nil {
+		t.Committed(err)
+		return
+	}
+	l.gather(t)
+	publishErr, err := l.commit()
+	if err != nil {
+		err = l.fail(err)
+	}
+	for i, t := range w.group {
+		w.group[i] = nil
+		t.Committed(err)
+	}
+	w.group = w.group[:0]
+	if err != nil {
+		return
+	}
+	end := l.seg.End()
+	l.mu.Lock()
+	l.applied = end.Entries
+	l.mu.Unlock()
+	l.seg.Publish(end)
+	if publishErr != nil {
+		// What was committed is; but the sink cannot go on.
+		l.fail(publishErr)
+		return
+	}
+	l.snapshotWhenDue()
+}
+
+// refuse answers what is queued without a writer.
+func (l *Log) refuse(err error) {
+	for {
+		select {
+		case t := <-l.queue:
+			t.Committed(err)
+		default:
+			return
+		}
+	}
+}
+
+// gather takes what is queued, up to the limits of a group.
+func (l *Log) gather(first *Ticket) {
+	w := &l.writer
+	w.group = append(w.group[:0], first)
+	bytes := size(first)
+	began := time.Now()
+	for bytes < l.cfg.GroupBytes {
+		select {
+		case t := <-l.queue:
+			w.group = append(w.group, t)
+			bytes += size(t)
+		default:
+			return
+		}
+		if len(w.group)%timeEvery == 0 && time.Since(began) > l.cfg.GroupWait {
+			return
+		}
+	}
+}
+
+func size(t *Ticket) int64 {
+	n := len(t.Record)
+	for _, run := range t.Stages {
+		n += len(run.Framed)
+	}
+	return int64(n)
+}
+
+// commit makes the gathered group durable: the sinks first, then the log, which
+// names the sinks' ends. publishErr is of a sink after the commit.
+func (l *Log) commit() (publishErr, err error) {
+	w := &l.writer
+	if err := l.appendStages(); err != nil {
+		return nil, err
+	}
+	if err := l.syncStages(); err != nil {
+		return nil, err
+	}
+	at := l.Now()
+	w.head = encodeHead(w.head[:0], at, l.cfg.Now(), w.dirty)
+	w.framed = segment.Frame(w.framed[:0], w.head)
+	count := 1
+	for _, t := range w.group {
+		if len(t.Record) > 0 {
+			w.framed = segment.Frame(w.framed, t.Record)
+			count++
+		}
+	}
+	if err := l.seg.Append(w.framed, count); err != nil {
+		return nil, err
+	}
+	if err := l.seg.Sync(); err != nil {
+		return nil, err
+	}
+	w.since += int64(len(w.framed))
+	l.mu.Lock()
+	l.at = at
+	for _, st := range w.dirty {
+		l.marks[st.name] = st.mark
+	}
+	l.mu.Unlock()
+	for _, st := range w.dirty {
+		st.dirty = false
+		if err := st.sink.Publish(st.mark); err != nil && publishErr == nil {
+			publishErr = fmt.Errorf("publish to %q: %w", st.name, err)
+		}
+	}
+	return publishErr, nil
+}
+
+func (l *Log) appendStages() error {
+	w := &l.writer
+	w.dirty = w.dirty[:0]
+	stages := *l.stages.Load()
+	for _, t := range w.group {
+		for _, run := range t.Stages {
+			if run.Count == 0 {
+				continue
+			}
+			st := stages[run.Stage]
+			if st == nil {
+				return fmt.Errorf("stage %d was taken out while a ticket for it was under way", run.Stage)
+			}
+			if err := st.sink.Append(run.Framed, run.Count); err != nil {
+				return fmt.Errorf("append to %q: %w", st.name, err)
+			}
+			if !st.dirty {
+				st.dirty = true
+				w.dirty = append(w.dirty, st)
+			}
+		}
+	}
+	return nil
+}
+
+// syncStages syncs the sinks that the group changed, all at once.
+func (l *Log) syncStages() error {
+	dirty := l.writer.dirty
+	if len(dirty) == 0 {
+		return nil
+	}
+	if len(dirty) > 1 {
+		var others sync.WaitGroup
+		for _, st := range dirty[1:] {
+			others.Go(st.sync)
+		}
+		dirty[0].sync()
+		others.Wait()
+	} else {
+		dirty[0].sync()
+	}
+	for _, st := range dirty {
+		if st.err != nil {
+			return fmt.Errorf("sync %q: %w", st.name, st.err)
+		}
+	}
+	return nil
+}
+
+func (st *stage) sync() { st.mark, st.err = st.sink.Sync() }
+
+func encodeHead(dst []byte, at time.Duration, wall time.Time, dirty []*stage) []byte {
+	dst = le.AppendUint64(dst, uint64(at))
+	dst = le.AppendUint64(dst, uint64(wall.UnixNano()))
+	dst = le.AppendUint16(dst, uint16(len(dirty)))
+	for _, st := range dirty {
+		dst = encodeMark(dst, st.name, st.mark)
+	}
+	return dst
+}
+
+func encodeMark(dst []byte, name string, m transports.Mark) []byte {
+	dst = le.AppendUint16(dst, uint16(len(name)))
+	dst = append(dst, name...)
+	dst = le.AppendUint64(dst, m.File)
+	dst = le.AppendUint64(dst, uint64(m.Length))
+	return le.AppendUint64(dst, m.Entries)
+}
+
+// decodeHead reads a group's head and calls mark for each mark.
+func decodeHead(b []byte, mark func(name string, m transports.Mark)) (at time.Duration, wall time.Time, err error) {
+	if len(b) < 18 {
+		return 0, wall, fmt.Errorf("a group's head has %d bytes", len(b))
+	}
+	at, wall = time.Duration(le.Uint64(b)), time.Unix(0, int64(le.Uint64(b[8:])))
+	n := int(le.Uint16(b[16:]))
+	b = b[18:]
+	for range n {
+		name, m, rest, err := decodeMark(b)
+		if err != nil {
+			return 0, wall, err
+		}
+		if mark != nil {
+			mark(name, m)
+		}
+		b = rest
+	}
+	if len(b) > 0 {
+		return 0, wall, fmt.Errorf("a group's head has %d bytes too many", len(b))
+	}
+	return at, wall, nil
+}
+
+func decodeMark(b []byte) (name string, m transports.Mark, rest []byte, err error) {
+	name, b, err = decodeName(b)
+	if err != nil || len(b) < 24 {
+		return "", m, nil, fmt.Errorf("a mark is cut short")
+	}
+	m = transports.Mark{File: le.Uint64(b), Length: int64(le.Uint64(b[8:])), Entries: le.Uint64(b[16:])}
+	return name, m, b[24:], nil
+}
+
+func decodeName(b []byte) (name string, rest []byte, err error) {
+	if len(b) < 2 || len(b)-2 < int(le.Uint16(b)) {
+		return "", nil, fmt.Errorf("a name is cut short")
+	}
+	n := 2 + int(le.Uint16(b))
+	return string(b[2:n]), b[n:], nil
+}
