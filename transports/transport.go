@@ -140,7 +140,8 @@ type Delivery struct {
 	ID        string // stable across redelivery; names the delivery in Settlement
 	Partition string
 	Position  Position
-	Ordinal   uint64 // see Chunk.Ordinal
+	Next      Position // of the event after it (KeptByEngine)
+	Ordinal   uint64   // see Chunk.Ordinal
 	Key       []byte // nil where the transport has none
 	Data      []byte // owned by the engine until the settlement
 	Headers   []Header
@@ -264,3 +265,13 @@ var (
 	// ErrClosed: used after Close.
 	ErrClosed = errors.New("closed")
 )
+
+var classNames = [...]string{"ok", "retry", "throttled", "unknown", "poison", "fatal", "lease_lost"}
+
+// String returns the class as metrics and the journal name it.
+func (c Class) String() string {
+	if int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return "class?"
+}

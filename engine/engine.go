@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/weir-project/weir/engine/commit"
+	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/flow"
+	"github.com/weir-project/weir/engine/vfs"
+	"github.com/weir-project/weir/plugins"
+	"github.com/weir-project/weir/transports"
+)
+
+// Config is what an engine is made of. Transports and one of File and Plan are required.
+type Config struct {
+	// File is the configuration file; Plan, where set, is used instead.
+	File string
+	Plan *config.Plan
+
+	Transports []transports.Transport
+	Plugins    []plugins.Host
+
+	// Log takes the engine's own log; nil discards it.
+	Log *slog.Logger
+	// Now is the wall clock, for stamps, expiry and the journal; nil = time.Now.
+	Now func() time.Time
+	// FS is where everything durable goes; nil = the operating system's files.
+	FS vfs.FS
+	// DrainLimit is how long Run waits for in-flight events when asked to stop,
+	// default 30 s.
+	DrainLimit time.Duration
+	// ParkBytes bounds the park queue of each sink that is not local, default 1 GiB.
+	ParkBytes int64
+	// Commit tunes the commit log; its FS, Dir and Log are filled in.
+	Commit commit.Config
+	// Seed makes retry jitter repeatable; 0 = random.
+	Seed uint64
+}
+
+// Status is what an engine has done and where it stands.
+type Status = flow.Status
+
+// Engine runs one configuration. Its methods may be called from any goroutine.
+type Engine struct {
+	cfg     Config
+	plan    *config.Plan
+	flow    *flow.Flow
+	plugins []plugins.Plugin
+}
+
+// New reads and checks the configuration, loads the plug-ins, opens the data folder
+// and recovers what an earlier run left. It changes nothing in the world outside
+// the data folder and the sinks' own files; Run does.
+func New(cfg Config) (*Engine, error) {
+	plan := cfg.Plan
+	if plan == nil {
+		var err error
+		if plan, err = config.Load(config.Options{File: cfg.File, Transports: cfg.Transports, Hosts: hostNames(cfg.Plugins)}); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.FS == nil {
+		cfg.FS = vfs.OS{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	e := &Engine{cfg: cfg, plan: plan}
+	if err := e.build(); err != nil {
+		return nil, errors.Join(err, e.closePlugins())
+	}
+	return e, nil
+}
+
+func hostNames(hosts []plugins.Host) []string {
+	names := make([]string, len(hosts))
+	for i, h := range hosts {
+		names[i] = h.Name()
+	}
+	return names
+}
+
+func (e *Engine) build() error {
+	if err := e.cfg.FS.MkdirAll(e.plan.Node.Data); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	loaded, err := e.loadPlugins()
+	if err != nil {
+		return err
+	}
+	g, err := flow.Compile(e.plan, 1, loaded)
+	if err != nil {
+		return err
+	}
+	sources, sinks, err := e.ends()
+	if err != nil {
+		return err
+	}
+	e.flow, err = flow.New(flow.Config{
+		Plan: e.plan, Sources: sources, Sinks: sinks, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
+		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
+	}, g)
+	return err
+}
+
+// loadPlugins loads every plug-in of the plan and reports all that fail.
+func (e *Engine) loadPlugins() (map[string]plugins.Plugin, error) {
+	loaded := map[string]plugins.Plugin{}
+	bad := &config.Errors{}
+	for i := range e.plan.Plugins {
+		p := &e.plan.Plugins[i]
+		plugin, err := e.loadPlugin(p)
+		if err != nil {
+			bad.Mistakes = append(bad.Mistakes, e.plan.Mistake("plugins."+p.Name, err.Error(), ""))
+			continue
+		}
+		e.plugins = append(e.plugins, plugin)
+		loaded[p.Name] = plugin
+	}
+	if len(bad.Mistakes) > 0 {
+		return nil, bad
+	}
+	return loaded, nil
+}
+
+func (e *Engine) loadPlugin(p *config.Plugin) (plugins.Plugin, error) {
+	for _, h := range e.cfg.Plugins {
+		if h.Name() != p.Host {
+			continue
+		}
+		return h.Load(context.Background(), plugins.Spec{
+			Name: p.Name, Path: p.Path, Config: p.Config, Limits: p.Limits,
+			Cache: filepath.Join(e.plan.Node.Data, "plugins"), Log: e.cfg.Log.With("plugin", p.Name),
+		})
+	}
+	return nil, fmt.Errorf("no plug-in host %q in this program", p.Host)
+}
+
+// ends makes the plan's sources and sinks.
+func (e *Engine) ends() (sources []transports.Source, sinks []transports.Sink, err error) {
+	for i := range e.plan.Sources {
+		p := &e.plan.Sources[i]
+		t, err := e.transport(p.Transport)
+		if err != nil {
+			return nil, nil, fmt.Errorf("source %s: %w", p.Name, err)
+		}
+		s, err := t.NewSource(e.env(p.Name), p.Settings)
+		if err != nil {
+			return nil, nil, e.mistake("sources."+p.Name, err)
+		}
+		sources = append(sources, s)
+	}
+	list := append([]config.Sink(nil), e.plan.Sinks...)
+	if dead := e.plan.DeadLetters.Sink; dead.Transport != "" {
+		list = append(list, dead)
+	}
+	for i := range list {
+		p := &list[i]
+		t, err := e.transport(p.Transport)
+		if err != nil {
+			return nil, nil, fmt.Errorf("sink %s: %w", p.Name, err)
+		}
+		s, err := t.NewSink(e.env(p.Name), p.Settings)
+		if err != nil {
+			return nil, nil, e.mistake("sinks."+p.Name, err)
+		}
+		sinks = append(sinks, s)
+	}
+	return sources, sinks, nil
+}
+
+func (e *Engine) mistake(path string, err error) error {
+	return &config.Errors{Mistakes: []config.Mistake{e.plan.Mistake(path, err.Error(), "")}}
+}
+
+func (e *Engine) transport(name string) (transports.Transport, error) {
+	for _, t := range e.cfg.Transports {
+		if t.Name() == name {
+			return t, nil
+		}
+	}
+	return nil, fmt.Errorf("no transport %q in this program", name)
+}
+
+func (e *Engine) env(name string) transports.Env {
+	return transports.Env{
+		Name: name, BaseDir: e.plan.Dir, DataDir: e.plan.Node.Data, FS: e.cfg.FS,
+		Log: e.cfg.Log.With("end", name), Now: e.cfg.Now, MaxEvent: e.plan.Node.Limits.Event,
+	}
+}
+
+// Run works until every source has ended and all is settled (nil), until ctx is done
+// and what was in flight is settled, or until something fails. An engine runs once.
+func (e *Engine) Run(ctx context.Context) error {
+	return errors.Join(e.flow.Run(ctx), e.closePlugins())
+}
+
+// Status says what has been done so far.
+func (e *Engine) Status() Status { return e.flow.Status() }
+
+// Plan is the configuration that runs. It must not be changed.
+func (e *Engine) Plan() *config.Plan { return e.plan }
+
+func (e *Engine) closePlugins() error {
+	var errs []error
+	for _, p := range e.plugins {
+		errs = append(errs, p.Close(context.Background()))
+	}
+	e.plugins = nil
+	return errors.Join(errs...)
+}

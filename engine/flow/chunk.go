@@ -1,0 +1,209 @@
+package flow
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/weir-project/weir/engine/dedup"
+	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/engine/field"
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/transports"
+)
+
+// chunk is a run of events of one partition on its way through the path. A
+// scanner fills it, then lanes share it: each works on its own items. It is
+// recycled when all its events are settled and durable.
+type chunk struct {
+	transports.Chunk
+	source  *source
+	gen     *Generation
+	reading *reading
+	span    *span
+
+	items   []item
+	byLane  [][]uint32    // items of each lane, in order
+	matched []uint32      // routes, by item.routes
+	taken   []uint32      // beside matched: the outputs taken, for routes that choose by outputs
+	kept    []field.Value // by item.kept
+	text    []byte        // ids that had escapes
+	cold    []coldEvent   // events that only Decode can read
+	faults  []fault
+
+	deliveries []transports.Delivery // of a source without chunks: the unit of each item
+	unitsLeft  []int32               // events of each delivery that are not settled
+
+	scanned atomic.Bool
+	left    atomic.Int32 // items not finished; the chunk is free at 0
+	bytes   int64        // held against the in-flight limit
+	guess   int          // events held against it
+}
+
+// item is one event of a chunk.
+type item struct {
+	start, end  uint32 // its bytes in the chunk's data
+	idAt, idLen uint32 // in the data, or in chunk.text with flagIDText
+	hi, lo      uint64 // fingerprint of its identity
+	data        uint64 // hash of its data
+	key         uint64 // hash of its key
+	ordinal     uint64
+	version     uint32
+	sub         uint32 // which event of a unit that holds several
+	routes      uint32 // first in chunk.matched
+	routeCount  uint16
+	flags       uint16
+	kept        uint32 // first in chunk.kept
+	layout      int16  // in the reading's layouts, -1 = canonical
+	cold        uint32 // 1 + index in chunk.cold, 0 = none
+	fault       uint32 // 1 + index in chunk.faults, 0 = none
+	unit        uint32 // delivery it came in
+	pending     int32  // deliveries that have not ended; the lane's
+	attempts    uint8  // of its plug-ins; the lane's
+	outcome     journal.Outcome
+	token       dedup.Token
+	reason      string // with outcome
+	extra       *extra // nil for the usual event
+}
+
+// extra is what the unusual event carries to its record.
+type extra struct {
+	notes   []journal.Note
+	letters []letter        // dead letters to stage
+	parked  []*dispatch.Job // deliveries to stage in park queues
+}
+
+func (it *item) more() *extra {
+	if it.extra == nil {
+		it.extra = &extra{}
+	}
+	return it.extra
+}
+
+// flags of an item.
+const (
+	flagIdentified = 1 << iota // hi, lo are set
+	flagVersion                // version is set
+	flagMayUpdate
+	flagIDText  // the id stands in chunk.text
+	flagSettled // it was settled before the engine started: skip
+	flagExpired
+	flagClaimed // it holds a claim
+	flagKeyed   // its key is a field or the transport's, not the identity
+	flagUnmatched
+)
+
+// coldEvent is an event whose attributes had to be made by Decode.
+type coldEvent struct {
+	event event.Event
+	doc   []byte // the event as a CloudEvent, for patterns and plug-ins
+	raw   []byte // the event's own bytes, where they are not the unit's
+}
+
+// fault is why an event is refused.
+type fault struct {
+	reason string // a stable name
+	detail string // in words, with the place
+}
+
+// ref names an item across the path.
+type ref struct {
+	c *chunk
+	i uint32
+}
+
+func (r ref) item() *item { return &r.c.items[r.i] }
+
+// raw is the event as it came.
+func (c *chunk) raw(it *item) []byte {
+	if it.cold != 0 {
+		if r := c.cold[it.cold-1].raw; r != nil {
+			return r
+		}
+	}
+	return c.Data[it.start:it.end:it.end]
+}
+
+// doc is what the item's kept fields lie in.
+func (c *chunk) doc(it *item) []byte {
+	if it.cold != 0 {
+		return c.cold[it.cold-1].doc
+	}
+	return c.Data[it.start:it.end:it.end]
+}
+
+func (c *chunk) id(it *item) []byte {
+	if it.flags&flagIDText != 0 {
+		return c.text[it.idAt : it.idAt+it.idLen]
+	}
+	return c.Data[it.idAt : it.idAt+it.idLen]
+}
+
+func (c *chunk) layout(it *item) *layout {
+	switch it.layout {
+	case layoutCanonical:
+		return &c.reading.canonical
+	case layoutBridged:
+		return &c.reading.bridged
+	}
+	return &c.reading.layouts[it.layout]
+}
+
+// field is the i-th kept field of an item. Strings stand without quotes; the
+// bytes are nil where the field is absent.
+func (c *chunk) field(it *item, i int) (field.Value, []byte) {
+	v := c.kept[int(it.kept)+i]
+	switch {
+	case v.Kind == field.Absent:
+		return v, nil
+	case v.Flags&constField != 0:
+		s := c.layout(it).consts[v.Off]
+		return field.Value{Kind: field.String, Flags: field.Escaped}, unsafe.Slice(unsafe.StringData(s), len(s))
+	}
+	return v, v.Raw(c.doc(it))
+}
+
+// Layouts of items that are not among the reading's.
+const (
+	layoutCanonical = -1
+	layoutBridged   = -2
+)
+
+// constField marks a kept field that is a constant of the layout, Off being its index.
+const constField = 1 << 7
+
+// keyBytes is what sinks get as the key, nil where configuration and transport name none.
+func (c *chunk) keyBytes(it *item) []byte {
+	if it.flags&flagKeyed == 0 {
+		return nil
+	}
+	if c.reading.key >= 0 {
+		_, b := c.field(it, 0)
+		return b
+	}
+	return c.deliveries[it.unit].Key
+}
+
+func (c *chunk) routesOf(it *item) []uint32 {
+	return c.matched[it.routes : it.routes+uint32(it.routeCount)]
+}
+
+func (c *chunk) fail(it *item, reason, detail string) {
+	c.faults = append(c.faults, fault{reason: reason, detail: detail})
+	it.fault = uint32(len(c.faults))
+}
+
+// reset readies a recycled chunk for other events.
+func (c *chunk) reset() {
+	c.Chunk = transports.Chunk{Data: c.Data[:0]}
+	clear(c.items)
+	c.items, c.matched, c.kept, c.text = c.items[:0], c.matched[:0], c.kept[:0], c.text[:0]
+	clear(c.cold)
+	clear(c.deliveries)
+	c.cold, c.faults, c.deliveries, c.unitsLeft = c.cold[:0], c.faults[:0], c.deliveries[:0], c.unitsLeft[:0]
+	for i := range c.byLane {
+		c.byLane[i] = c.byLane[i][:0]
+	}
+	c.scanned.Store(false)
+	c.span, c.gen, c.reading = nil, nil, nil
+}

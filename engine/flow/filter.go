@@ -1,0 +1,268 @@
+package flow
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-project/weir/engine/field"
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/plugins"
+)
+
+// pluginAttempts is how often an event is run before on_error: retry gives up.
+const pluginAttempts = 3
+
+// verdictNack says that an event was given back to its source.
+const verdictNack = 1<<31 | 1<<30
+
+// adopt readies the lane for a generation: instances of its plug-ins.
+func (l *lane) adopt(ctx context.Context, g *Generation) {
+	if l.gen == g {
+		return
+	}
+	for _, in := range l.instances {
+		if in != nil {
+			_ = in.Close(ctx) // an instance holds nothing that could be lost
+		}
+	}
+	l.gen = g
+	l.instances = make([]plugins.Instance, len(g.plugins))
+	l.answers = make([][]uint32, len(g.plugins))
+	l.failures = make([]string, len(g.plugins))
+	for p := range g.plugins {
+		l.answers[p] = make([]uint32, batchEvents)
+	}
+}
+
+// ask runs one plug-in over those events of the batch that a route asks it about.
+// answers are by place in the batch; places that were not asked hold 0.
+func (l *lane) ask(ctx context.Context, p int) {
+	answers := l.answers[p][:len(l.batch)]
+	clear(answers)
+	l.asked = l.asked[:0]
+	for i, r := range l.batch {
+		if slices.ContainsFunc(r.c.routesOf(r.item()), func(route uint32) bool { return l.gen.routes[route].uses(p) }) {
+			l.asked = append(l.asked, i)
+		}
+	}
+	if len(l.asked) == 0 {
+		return
+	}
+	out := l.verdicts[:len(l.asked)]
+	if err := l.call(ctx, p, l.asked, out); err != nil {
+		// Only the event at fault may meet on_error: each runs alone.
+		for k := range l.asked {
+			l.alone(ctx, p, k, out)
+		}
+	}
+	for k, i := range l.asked {
+		answers[i] = l.answer(ctx, p, i, out[k])
+	}
+}
+
+// call runs the plug-in over some events of the batch. After an error the instance
+// is replaced.
+func (l *lane) call(ctx context.Context, p int, asked []int, out []uint32) error {
+	in, err := l.instance(ctx, p)
+	if err != nil {
+		l.failures[p] = err.Error()
+		return err
+	}
+	l.input.Reset(l.gen.plugins[p].slots)
+	l.source.lane, l.source.asked = l, asked
+	l.input.SetSource(&l.source)
+	for _, i := range asked {
+		l.encode(p, l.batch[i])
+	}
+	if err = l.input.Err(); err == nil {
+		err = in.Filter(ctx, &l.input, out)
+	}
+	if err != nil {
+		l.failures[p] = err.Error()
+		_ = in.Close(ctx) // spent
+		l.instances[p] = nil
+	}
+	return err
+}
+
+func (l *lane) instance(ctx context.Context, p int) (plugins.Instance, error) {
+	if l.instances[p] != nil {
+		return l.instances[p], nil
+	}
+	in, err := l.gen.plugins[p].loaded.Instance(ctx)
+	l.instances[p] = in
+	return in, err
+}
+
+// alone runs the k-th asked event by itself, again where on_error says so.
+func (l *lane) alone(ctx context.Context, p, k int, out []uint32) {
+	attempts := 1
+	if l.gen.plugins[p].onError == plugins.Retry {
+		attempts = pluginAttempts
+	}
+	for range attempts {
+		if l.call(ctx, p, l.asked[k:k+1], out[k:k+1]) == nil {
+			return
+		}
+	}
+	out[k] = plugins.Failed
+}
+
+// answer turns a plug-in's answer into the route's verdict, by on_error where it failed.
+func (l *lane) answer(ctx context.Context, p, i int, a uint32) uint32 {
+	if a&plugins.Failed == 0 {
+		return a
+	}
+	if l.failures[p] == "" {
+		l.failures[p] = "the plug-in refused the event"
+		if in := l.instances[p]; in != nil {
+			if text := in.Reason(slices.Index(l.asked, i)); text != "" {
+				l.failures[p] = text
+			}
+		}
+	}
+	switch l.gen.plugins[p].onError {
+	case plugins.Pass:
+		return 1
+	case plugins.Retry:
+		if l.nack(l.batch[i], "plug-in "+l.gen.plugins[p].name+": "+l.failures[p]) {
+			return verdictNack
+		}
+	}
+	return plugins.Failed
+}
+
+// verdict joins what a route's plug-ins said of the event at a place of the batch:
+// 0 = no, else the outputs taken, or Failed and the plug-in that failed.
+func (l *lane) verdict(rt *route, at int) (uint32, int) {
+	for _, p := range rt.filters {
+		a := l.answers[p][at]
+		if a&plugins.Failed != 0 || a&1 == 0 {
+			return a&plugins.Failed | a&verdictNack&^plugins.Failed, p
+		}
+	}
+	if rt.choice < 0 {
+		return 1, -1
+	}
+	a := l.answers[rt.choice][at]
+	if a == 0 && rt.rest != nil {
+		return elseOutput, rt.choice
+	}
+	return a, rt.choice
+}
+
+// elseOutput says that none of a choosing plug-in's outputs took the event.
+const elseOutput = 1 << 30
+
+// chosen calls do for the sinks of the outputs taken.
+func (rt *route) chosen(taken uint32, do func(sink int)) {
+	some := false
+	for bit := range 30 {
+		if taken&(1<<bit) == 0 || rt.outputs[bit] == nil {
+			continue
+		}
+		some = true
+		for _, sink := range rt.outputs[bit] {
+			do(sink)
+		}
+	}
+	if some {
+		return
+	}
+	for _, sink := range rt.rest {
+		do(sink)
+	}
+}
+
+// encode adds an event's fields to the plug-in's input.
+func (l *lane) encode(p int, r ref) {
+	it, c := r.item(), r.c
+	l.input.Event()
+	base := c.reading.plugins[p]
+	data := -1
+	if l.gen.plugins[p].data {
+		data = l.gen.plugins[p].slots - 1
+	}
+	for s := range l.gen.plugins[p].slots {
+		v, raw := c.field(it, base+s)
+		if s == data && v.Kind != field.Absent {
+			l.input.JSON(v.JSON(c.doc(it)))
+			continue
+		}
+		switch v.Kind {
+		case field.Absent:
+			l.input.Absent()
+		case field.String:
+			l.input.String(raw, v.Flags&field.Escaped != 0)
+		case field.Number:
+			l.input.Number(raw)
+		case field.True, field.False:
+			l.input.Bool(v.Kind == field.True)
+		case field.Null:
+			l.input.Null()
+		default:
+			l.input.JSON(raw)
+		}
+	}
+}
+
+// nack gives an event back to a source that takes single deliveries back: its
+// claim is released, nothing is recorded, and it comes again.
+func (l *lane) nack(r ref, reason string) bool {
+	it, c := r.item(), r.c
+	if !c.source.nacks || c.several(it) {
+		return false
+	}
+	l.release(r)
+	c.source.settleMu.Lock()
+	c.source.acks = append(c.source.acks, l.f.nackOf(c, it, reason))
+	c.source.settleMu.Unlock()
+	c.source.ring()
+	l.f.finished(c, 1)
+	return true
+}
+
+// several says that the event's delivery holds other events too.
+func (c *chunk) several(it *item) bool {
+	n := 0
+	for i := range c.items {
+		if c.items[i].unit == it.unit {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// release gives the event's claim to its oldest follower, or frees its identity (I6).
+func (l *lane) release(r ref) {
+	it := r.item()
+	if it.flags&flagClaimed == 0 {
+		return
+	}
+	it.flags &^= flagClaimed
+	l.f.route(r.c.source.table.Release(l.f.log.Now(), it.token, nil))
+}
+
+// guestSource answers what a guest asks beyond its slots.
+type guestSource struct {
+	lane  *lane
+	asked []int
+}
+
+// Field reads a field that the manifest did not name, the long way.
+func (s *guestSource) Field(event int, path string) ([]byte, bool) {
+	r := s.lane.batch[s.asked[event]]
+	return r.c.look(r.item(), field.ParsePath(path))
+}
+
+// Time is the event's time, or 0.
+func (s *guestSource) Time(event int) int64 {
+	r := s.lane.batch[s.asked[event]]
+	return r.c.timeOf(r.item())
+}
+
+// note is what a delivery that did not simply arrive leaves in the journal.
+func (l *lane) note(r ref, n journal.Note) {
+	x := r.item().more()
+	x.notes = append(x.notes, n)
+}

@@ -1,0 +1,278 @@
+package flow
+
+import (
+	"context"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/weir-project/weir/engine/dedup"
+	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/plugins"
+	"github.com/weir-project/weir/transports"
+)
+
+// Sizes of a lane.
+const (
+	ticketsALane = 16
+	ticketEvents = 512 // events a record holds before it is handed to the commit log
+	ticketStaged = 256 << 10
+	nackDelay    = time.Second
+)
+
+const (
+	conflictDuplicate = "duplicate"
+	// outcomeTest marks an s3:TestEvent between scan and lane.
+	outcomeTest = journal.Discarded
+)
+
+// lane is an ordered worker: events of one key meet one lane, in order. It owns
+// its plug-in instances and scratch memory; nothing of it is shared but the mailbox.
+type lane struct {
+	f    *Flow
+	id   int
+	work chan *chunk
+	mail mailbox
+
+	gen       *Generation
+	instances []plugins.Instance
+	answers   [][]uint32 // by plug-in and place in the batch
+	failures  []string   // by plug-in: why it last failed
+
+	batch       []ref
+	requests    []dedup.Request[ref]
+	claims      [batchEvents]dedup.Claim
+	asked       []int
+	verdicts    [batchEvents]uint32
+	input       plugins.Batch
+	source      guestSource
+	entry       transports.Entry
+	scratch     []byte
+	record      journal.Entry
+	letterBytes []byte
+
+	open *ticket      // what the next record is made of
+	free chan *ticket // those that wait for nothing
+
+	// held keeps, by key, the events whose records must wait for an earlier one of
+	// the key, the first of which still has deliveries under way.
+	held map[uint64][]ref
+	jobs []*dispatch.Job // free
+}
+
+// mailbox is how others reach a lane: ended deliveries and followers' verdicts.
+// What it holds is bounded by the events in flight.
+type mailbox struct {
+	mu        sync.Mutex // guards both
+	jobs      []*dispatch.Job
+	followers []dedup.Follower[ref]
+	bell      chan struct{}
+}
+
+func newLane(f *Flow, id int) *lane {
+	l := &lane{
+		f: f, id: id, work: make(chan *chunk, maxChunks), free: make(chan *ticket, ticketsALane),
+		held: map[uint64][]ref{},
+	}
+	l.mail.bell = make(chan struct{}, 1)
+	for range ticketsALane {
+		l.free <- newTicket(l)
+	}
+	return l
+}
+
+// loop works until work is closed. Records are handed over when they are full
+// and whenever there is nothing else to do.
+func (l *lane) loop(ctx context.Context) {
+	defer l.closeInstances()
+	for {
+		select {
+		case c, ok := <-l.work:
+			if !ok {
+				return
+			}
+			l.chunk(ctx, c)
+		case <-l.mail.bell:
+		}
+		l.readMail(ctx)
+		if len(l.work) == 0 {
+			l.flush()
+		}
+	}
+}
+
+func (l *lane) closeInstances() {
+	for _, in := range l.instances {
+		if in != nil {
+			_ = in.Close(context.Background()) // an instance holds nothing that could be lost
+		}
+	}
+}
+
+// readMail goes on with what came back.
+func (l *lane) readMail(ctx context.Context) {
+	l.mail.mu.Lock()
+	jobs, followers := l.mail.jobs, l.mail.followers
+	l.mail.jobs, l.mail.followers = nil, nil
+	l.mail.mu.Unlock()
+	for _, j := range jobs {
+		l.ended(j)
+	}
+	for _, fw := range followers {
+		if l.judged(fw.Ref, fw.Verdict, fw.Token) {
+			l.adopt(ctx, fw.Ref.c.gen)
+			l.batch = append(l.batch[:0], fw.Ref)
+			l.filter(ctx)
+			l.deliver()
+		}
+	}
+}
+
+// Done takes an ended delivery; it is called by dispatchers.
+func (l *lane) Done(j *dispatch.Job) {
+	l.mail.mu.Lock()
+	l.mail.jobs = append(l.mail.jobs, j)
+	l.mail.mu.Unlock()
+	l.ring()
+}
+
+func (l *lane) follow(fw dedup.Follower[ref]) {
+	l.mail.mu.Lock()
+	l.mail.followers = append(l.mail.followers, fw)
+	l.mail.mu.Unlock()
+	l.ring()
+}
+
+func (l *lane) ring() {
+	select {
+	case l.mail.bell <- struct{}{}:
+	default:
+	}
+}
+
+// offer gives a delivery to a sink's dispatcher.
+func (l *lane) offer(r ref, route uint32, sink int) {
+	it := r.item()
+	j := l.job(r, route, sink)
+	data, headers, err := l.f.render(r, l.f.sinks[sink])
+	if err != nil {
+		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
+		return
+	}
+	j.Entry.Data, j.Entry.Headers = data, headers
+	it.pending++
+	l.f.sinks[sink].dispatcher.Offer(j)
+}
+
+func (l *lane) job(r ref, route uint32, sink int) *dispatch.Job {
+	var j *dispatch.Job
+	if n := len(l.jobs); n > 0 {
+		j = l.jobs[n-1]
+		l.jobs = l.jobs[:n-1]
+		*j = dispatch.Job{}
+	} else {
+		j = &dispatch.Job{}
+	}
+	it := r.item()
+	j.Owner, j.Ref, j.Index, j.Tag = l, r.c, r.i, uint64(route)<<32|uint64(sink)
+	j.Key = it.key
+	j.Entry.Key = r.c.keyBytes(it)
+	j.Entry.ID = string(l.entryID(r, route))
+	j.Entry.Route = l.routeName(r.c.gen, route)
+	return j
+}
+
+func (l *lane) routeName(g *Generation, route uint32) string {
+	if route == journal.NoRoute {
+		return "unmatched"
+	}
+	return g.routes[route].name
+}
+
+// entryID is the idempotency key of an event at a route: the same after a crash.
+func (l *lane) entryID(r ref, route uint32) []byte {
+	l.scratch = append(l.scratch[:0], r.c.id(r.item())...)
+	l.scratch = append(l.scratch, '/')
+	l.scratch = append(l.scratch, l.routeName(r.c.gen, route)...)
+	return l.scratch
+}
+
+// ended takes a delivery back from its dispatcher.
+func (l *lane) ended(j *dispatch.Job) {
+	r := ref{j.Ref.(*chunk), j.Index}
+	it := r.item()
+	it.pending--
+	route, sink := uint32(j.Tag>>32), uint32(j.Tag)
+	switch {
+	case int(sink) == r.c.gen.dead && j.Outcome == journal.Dead:
+		// A dead letter has nowhere else to go: it is tried until it arrives.
+		it.pending++
+		l.f.sinks[sink].dispatcher.Offer(j)
+		return
+	case j.Outcome == journal.Dead:
+		l.letter(r, letter{reason: reasonOf(j.Reason), detail: j.Reason, route: route, sink: sink, attempts: j.Attempts, rendered: j.Entry.Data})
+	case j.Outcome == journal.Parked:
+		l.note(r, journal.Note{Route: route, Sink: sink, Outcome: journal.Parked, Attempts: uint32(j.Attempts)})
+		x := it.more()
+		x.parked = append(x.parked, j)
+		l.finish(r)
+		return
+	}
+	l.jobs = append(l.jobs, j)
+	l.finish(r)
+}
+
+// finish settles an event if nothing of it is under way and no earlier event of its
+// key waits: records of one key stand in event order.
+func (l *lane) finish(r ref) {
+	it := r.item()
+	queue, waits := l.held[it.key]
+	if !waits {
+		if it.pending == 0 {
+			l.write(r)
+			return
+		}
+		l.held[it.key] = append(queue, r)
+		return
+	}
+	if queue[0] != r {
+		for _, q := range queue {
+			if q == r {
+				return // an earlier one of the key is still under way
+			}
+		}
+		l.held[it.key] = append(queue, r)
+		return
+	}
+	for len(queue) > 0 && queue[0].item().pending == 0 {
+		head := queue[0]
+		queue = queue[1:]
+		l.write(head)
+	}
+	if len(queue) == 0 {
+		delete(l.held, it.key)
+		return
+	}
+	l.held[it.key] = queue
+}
+
+// settle ends an event that a rule dropped.
+func (l *lane) settle(r ref, outcome journal.Outcome, reason string) {
+	it := r.item()
+	it.outcome, it.reason = outcome, reason
+	it.routeCount = 0
+	l.write(r)
+}
+
+// bury ends an event in the dead letters.
+func (l *lane) bury(r ref, outcome journal.Outcome, reason, detail string) {
+	it := r.item()
+	it.outcome, it.reason, it.routeCount = outcome, reason, 0
+	it.flags &^= flagUnmatched
+	l.letter(r, letter{reason: reason, detail: detail, route: journal.NoRoute, sink: journal.NoRoute})
+	l.finish(r)
+}
+
+// bytesText views bytes as a string for the length of a call.
+func bytesText(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,149 @@
+package flow
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/transports"
+)
+
+// letter is a dead letter to be: one (event, route, sink) that cannot be
+// delivered, or an event that no route ever saw.
+type letter struct {
+	reason, detail string
+	route, sink    uint32 // journal.NoRoute where there is none
+	attempts       int
+	rendered       []byte // what was sent, where it is not the original
+}
+
+// LetterType is the type of dead letters, which are CloudEvents. Their data is
+//
+//	{"reason", "detail", "source", "partition", "ordinal", "event_id", "generation",
+//	 "route", "sink", "attempts", "original" | "original_base64", "rendered" | "rendered_base64"}
+//
+// with route, sink, attempts and rendered only where they apply.
+const LetterType = "weir.dead_letter"
+
+// letter makes a dead letter of an event: part of its record where the sink of
+// dead letters is local, else a delivery that must arrive before the event is settled.
+func (l *lane) letter(r ref, w letter) {
+	it, g := r.item(), r.c.gen
+	l.f.letterCounts.add(w.reason)
+	if w.sink != journal.NoRoute || w.route != journal.NoRoute {
+		l.note(r, journal.Note{Route: w.route, Sink: w.sink, Outcome: journal.Dead, Attempts: uint32(w.attempts), Reason: w.reason})
+	}
+	if g.dead < 0 {
+		return
+	}
+	if s := l.f.sinks[g.dead]; s.staged == nil {
+		j := l.job(r, w.route, g.dead)
+		j.Entry.Data = l.f.renderLetter(nil, r, &w)
+		it.pending++
+		s.dispatcher.Offer(j)
+		return
+	}
+	x := it.more()
+	x.letters = append(x.letters, w)
+}
+
+// stageLetter frames a dead letter for the local sink of dead letters.
+func (l *lane) stageLetter(t *ticket, r ref, w *letter) {
+	s := l.f.sinks[r.c.gen.dead]
+	l.letterBytes = l.f.renderLetter(l.letterBytes[:0], r, w)
+	l.entry = transports.Entry{
+		ID: bytesText(l.entryID(r, w.route)), Key: r.c.keyBytes(r.item()), Data: l.letterBytes,
+		Route: "dead_letters", Attempt: 1,
+	}
+	run := t.run(s.stage)
+	run.Framed = s.staged.Frame(run.Framed, &l.entry)
+	run.Count++
+	t.staged += len(l.letterBytes)
+}
+
+func (f *Flow) renderLetter(dst []byte, r ref, w *letter) []byte {
+	dst = f.letterHead(dst, string(r.c.id(r.item())), w)
+	return appendLetterTail(dst, f.letterContext(r.c, r.item(), w.route), w)
+}
+
+// letterHead begins the CloudEvent.
+func (f *Flow) letterHead(b []byte, id string, w *letter) []byte {
+	b = append(b, `{"specversion":"1.0","id":`...)
+	b = appendJSON(b, id+"/"+w.reason)
+	b = append(b, `,"source":"/weir/dead_letters","type":"`+LetterType+`","time":"`...)
+	b = f.cfg.Now().UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","datacontenttype":"application/json","data":{"reason":`...)
+	b = appendJSON(b, w.reason)
+	b = append(b, `,"detail":`...)
+	return appendJSON(b, w.detail)
+}
+
+func appendLetterTail(b, context []byte, w *letter) []byte {
+	b = append(b, context...)
+	if w.attempts > 0 {
+		b = append(b, `,"attempts":`...)
+		b = strconv.AppendInt(b, int64(w.attempts), 10)
+	}
+	if w.rendered != nil {
+		b = appendBytes(b, "rendered", w.rendered)
+	}
+	return append(b, '}', '}')
+}
+
+// letterContext is what a dead letter says of an event and where it was going: members of
+// an object, each with a comma before it. Park queues carry it, since a parked
+// delivery may die long after its event left memory.
+func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
+	b := append([]byte(nil), `,"source":`...)
+	b = appendJSON(b, c.source.name)
+	b = append(b, `,"partition":`...)
+	b = appendJSON(b, c.Partition)
+	b = append(b, `,"ordinal":`...)
+	b = strconv.AppendUint(b, it.ordinal, 10)
+	b = append(b, `,"event_id":`...)
+	b = appendJSON(b, string(c.id(it)))
+	b = append(b, `,"generation":`...)
+	b = strconv.AppendUint(b, c.gen.Number, 10)
+	if route != journal.NoRoute {
+		b = append(b, `,"route":`...)
+		b = appendJSON(b, c.gen.routes[route].name)
+	}
+	return appendBytes(b, "original", c.raw(it))
+}
+
+// appendBytes writes bytes as a string where they are UTF-8, else as name_base64.
+func appendBytes(b []byte, name string, data []byte) []byte {
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	if utf8.Valid(data) {
+		b = append(b, `":`...)
+		return appendJSON(b, string(data))
+	}
+	b = append(b, `_base64":"`...)
+	b = base64.StdEncoding.AppendEncode(b, data)
+	return append(b, '"')
+}
+
+func appendJSON(b []byte, s string) []byte {
+	q, _ := json.Marshal(s) // strings always marshal
+	return append(b, q...)
+}
+
+// reasonOf is the stable name before the colon of a dispatcher's reason.
+func reasonOf(reason string) string {
+	name, _, _ := strings.Cut(reason, ":")
+	return name
+}
+
+// parkedLetter is the dead letter of a delivery that died in a park queue.
+func (f *Flow) parkedLetter(e *dispatch.Ended, sink string) []byte {
+	w := letter{reason: reasonOf(e.Reason), detail: e.Reason, attempts: int(e.Attempts), rendered: e.Entry.Data}
+	b := f.letterHead(nil, e.Entry.ID, &w)
+	context := append([]byte(`,"sink":`), appendJSON(nil, sink)...)
+	return appendLetterTail(b, append(context, e.Context...), &w)
+}

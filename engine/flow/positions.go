@@ -1,0 +1,400 @@
+package flow
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/transports"
+)
+
+// positions knows, for each partition of each source, the low mark (everything
+// before it is settled and durable) and what is settled above it. It is a table of
+// the commit log: its snapshot and the records after it rebuild it.
+//
+// Snapshot slices hold one partition each:
+//
+//	source str | partition str | low str | lowOrdinal | settled | n | range{n} | n | span{n} | n | mark{n}
+//	range  first | end                              ordinals that are settled, above the low mark
+//	span   first | end | left | start str | next str   left = events that are not settled
+//	mark   ordinal | sub                            an event that is settled, above the low mark
+//
+// Integers are unsigned varints, str is a varint length and bytes.
+type positions struct {
+	mu         sync.Mutex // guards everything below it, spans and partitions included
+	partitions map[partitionName]*partition
+}
+
+type partitionName struct{ source, partition string }
+
+// partition is one source's partition.
+type partition struct {
+	low        transports.Position // nil = from the beginning
+	lowOrdinal uint64
+	settled    uint64 // events ever settled
+	spans      []*span
+	// recovered holds events above the low mark that were settled before the
+	// start; they are skipped when they are read again.
+	recovered map[unitMark]struct{}
+	ranges    [][2]uint64 // the same for whole chunks: ordinals [first, end)
+	epoch     uint64      // of the newest record that was replayed
+}
+
+type unitMark struct {
+	ordinal uint64
+	sub     uint32
+}
+
+// span is what stays of a chunk until the low mark has passed it.
+type span struct {
+	first, end  uint64
+	total, left int
+	start, next transports.Position
+	chunk       *chunk // nil once all is settled, and during recovery
+	done        []bool // by item: settled and durable
+}
+
+func newPositions() *positions {
+	return &positions{partitions: map[partitionName]*partition{}}
+}
+
+// of returns a partition, made where it is new. The caller holds mu.
+func (p *positions) of(source, name string) *partition {
+	key := partitionName{source, name}
+	pt := p.partitions[key]
+	if pt == nil {
+		pt = &partition{}
+		p.partitions[key] = pt
+	}
+	return pt
+}
+
+// resume lists where a source goes on.
+func (p *positions) resume(source string) map[string]transports.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := map[string]transports.Position{}
+	for name, pt := range p.partitions {
+		if name.source == source && pt.low != nil {
+			at[name.partition] = pt.low
+		}
+	}
+	return at
+}
+
+// before is how many events of a source were settled before this start.
+func (p *positions) before(source string) (n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, pt := range p.partitions {
+		if name.source == source {
+			n += pt.settled
+		}
+	}
+	return n
+}
+
+// open adds a scanned chunk to its partition, in source order, and marks the items
+// that are settled already. Where the broker keeps positions, a span counts its
+// chunk's events and no more.
+func (p *positions) open(c *chunk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(c.items)
+	s := &span{left: n, total: n, chunk: c, done: make([]bool, n)}
+	c.span = s
+	if c.source.brokerKeeps {
+		return
+	}
+	pt := p.of(c.source.name, c.Partition)
+	s.first, s.end = c.Ordinal, c.endOrdinal()
+	s.start, s.next = slices.Clone(c.Start), slices.Clone(c.End)
+	if len(pt.recovered)+len(pt.ranges) > 0 {
+		for i := range c.items {
+			it := &c.items[i]
+			if pt.knows(unitMark{it.ordinal, it.sub}) {
+				it.flags |= flagSettled
+				s.done[i] = true
+				s.left--
+				s.total--
+			}
+		}
+	}
+	if pt.low == nil && len(pt.spans) == 0 {
+		pt.low, pt.lowOrdinal = s.start, s.first
+	}
+	pt.spans = append(pt.spans, s)
+}
+
+// low is the partition's low mark.
+func (p *positions) low(c *chunk) (transports.Position, uint64) {
+	if c.source.brokerKeeps {
+		return nil, 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pt := p.of(c.source.name, c.Partition)
+	return pt.low, pt.lowOrdinal
+}
+
+// endOrdinal is the first ordinal past the chunk.
+func (c *chunk) endOrdinal() uint64 {
+	switch {
+	case len(c.deliveries) > 0:
+		return c.deliveries[len(c.deliveries)-1].Ordinal + 1
+	case c.Ends != nil:
+		return c.Ordinal + uint64(len(c.Ends))
+	}
+	return c.Ordinal + uint64(len(c.Data))
+}
+
+// settle notes that items of a chunk are settled and durable. It reports whether
+// the partition's low mark moved.
+func (p *positions) settle(c *chunk, refs []ref) (moved bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, s := 0, c.span
+	for _, r := range refs {
+		if !s.done[r.i] {
+			s.done[r.i] = true
+			n++
+		}
+	}
+	s.left -= n
+	if c.source.brokerKeeps {
+		return false
+	}
+	pt := p.of(c.source.name, c.Partition)
+	pt.settled += uint64(n)
+	return pt.advance()
+}
+
+// advance moves the low mark over spans that are settled whole. The caller holds mu.
+func (pt *partition) advance() bool {
+	n := 0
+	for n < len(pt.spans) && pt.spans[n].left == 0 {
+		pt.low, pt.lowOrdinal = pt.spans[n].next, pt.spans[n].end
+		n++
+	}
+	if n == 0 {
+		return false
+	}
+	pt.spans = slices.Delete(pt.spans, 0, n)
+	pt.forget()
+	return true
+}
+
+// knows says whether an event above the low mark was settled before the start.
+func (pt *partition) knows(m unitMark) bool {
+	if _, ok := pt.recovered[m]; ok {
+		return true
+	}
+	return slices.ContainsFunc(pt.ranges, func(r [2]uint64) bool { return r[0] <= m.ordinal && m.ordinal < r[1] })
+}
+
+// forget drops what the low mark has passed. The caller holds mu.
+func (pt *partition) forget() {
+	for m := range pt.recovered {
+		if m.ordinal < pt.lowOrdinal {
+			delete(pt.recovered, m)
+		}
+	}
+	pt.ranges = slices.DeleteFunc(pt.ranges, func(r [2]uint64) bool { return r[1] <= pt.lowOrdinal })
+}
+
+// lowMarks lists the low marks of a source's partitions, as settlements.
+func (p *positions) lowMarks(source string, list []transports.Settlement) []transports.Settlement {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, pt := range p.partitions {
+		if name.source == source && pt.low != nil {
+			list = append(list, transports.Settlement{Partition: name.partition, Through: pt.low, Ordinal: pt.lowOrdinal})
+		}
+	}
+	return list
+}
+
+// replay takes a settled entry of a record. Replaying one twice is harmless.
+func (p *positions) replay(epoch uint64, s *journal.Section, e *journal.Entry) {
+	if s.First == s.End {
+		return // the broker keeps positions
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pt := p.of(s.Source, s.Partition)
+	if epoch != pt.epoch {
+		// Another start of the engine read from the low mark on: its chunks may have
+		// been cut elsewhere.
+		pt.epoch, pt.spans = epoch, nil
+	}
+	if pt.low == nil || s.LowOrdinal > pt.lowOrdinal {
+		pt.low, pt.lowOrdinal = slices.Clone(s.Low), s.LowOrdinal
+		pt.spans = slices.DeleteFunc(pt.spans, func(sp *span) bool { return sp.first < pt.lowOrdinal })
+		pt.forget()
+	}
+	m := unitMark{e.Ordinal, e.Sub}
+	if pt.knows(m) || e.Ordinal < pt.lowOrdinal {
+		return
+	}
+	if pt.recovered == nil {
+		pt.recovered = map[unitMark]struct{}{}
+	}
+	pt.recovered[m] = struct{}{}
+	pt.settled++
+	pt.spanAt(s).left--
+	if pt.spans[0].first == pt.lowOrdinal {
+		pt.advance()
+	}
+}
+
+// spanAt finds or makes the span of a section, keeping spans in order.
+func (pt *partition) spanAt(s *journal.Section) *span {
+	i, found := slices.BinarySearchFunc(pt.spans, s.First, func(sp *span, first uint64) int {
+		switch {
+		case sp.first < first:
+			return -1
+		case sp.first > first:
+			return 1
+		}
+		return 0
+	})
+	if found {
+		return pt.spans[i]
+	}
+	sp := &span{
+		first: s.First, end: s.End, total: int(s.Total), left: int(s.Total),
+		start: slices.Clone(s.Start), next: slices.Clone(s.Next),
+	}
+	pt.spans = slices.Insert(pt.spans, i, sp)
+	return sp
+}
+
+// Name is the table's name in snapshots.
+func (p *positions) Name() string { return "positions" }
+
+// Snapshot yields every partition.
+func (p *positions) Snapshot(yield func([]byte) error) error {
+	p.mu.Lock()
+	names := slices.Collect(maps.Keys(p.partitions))
+	p.mu.Unlock()
+	var b []byte
+	for _, name := range names {
+		p.mu.Lock()
+		b = p.partitions[name].append(appendText(appendText(b[:0], name.source), name.partition))
+		p.mu.Unlock()
+		if err := yield(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (pt *partition) append(b []byte) []byte {
+	b = appendText(b, pt.low)
+	b = binary.AppendUvarint(b, pt.lowOrdinal)
+	b = binary.AppendUvarint(b, pt.settled)
+	b = binary.AppendUvarint(b, uint64(len(pt.ranges)))
+	for _, r := range pt.ranges {
+		b = binary.AppendUvarint(b, r[0])
+		b = binary.AppendUvarint(b, r[1])
+	}
+	b = binary.AppendUvarint(b, uint64(len(pt.spans)))
+	var marks []unitMark
+	for _, s := range pt.spans {
+		b = binary.AppendUvarint(b, s.first)
+		b = binary.AppendUvarint(b, s.end)
+		b = binary.AppendUvarint(b, uint64(s.left))
+		b = appendText(b, s.start)
+		b = appendText(b, s.next)
+		marks = s.settledMarks(marks)
+	}
+	for m := range pt.recovered {
+		marks = append(marks, m)
+	}
+	b = binary.AppendUvarint(b, uint64(len(marks)))
+	for _, m := range marks {
+		b = binary.AppendUvarint(b, m.ordinal)
+		b = binary.AppendUvarint(b, uint64(m.sub))
+	}
+	return b
+}
+
+// settledMarks appends what is settled of a chunk that is still here. (A span
+// that is settled whole needs none: its left is 0.)
+func (s *span) settledMarks(marks []unitMark) []unitMark {
+	if s.chunk == nil || s.left == 0 {
+		return marks
+	}
+	for i, done := range s.done {
+		if done {
+			it := &s.chunk.items[i]
+			marks = append(marks, unitMark{it.ordinal, it.sub})
+		}
+	}
+	return marks
+}
+
+// Load takes a slice of Snapshot back.
+func (p *positions) Load(slice []byte) error {
+	r := textReader{b: slice}
+	source, name := string(r.text()), string(r.text())
+	pt := &partition{low: slices.Clone(r.text()), lowOrdinal: r.number(), settled: r.number(), recovered: map[unitMark]struct{}{}}
+	for n := r.number(); n > 0 && !r.bad; n-- {
+		pt.ranges = append(pt.ranges, [2]uint64{r.number(), r.number()})
+	}
+	for n := r.number(); n > 0 && !r.bad; n-- {
+		s := &span{first: r.number(), end: r.number(), left: int(r.number()), start: slices.Clone(r.text()), next: slices.Clone(r.text())}
+		pt.spans = append(pt.spans, s)
+		if s.left == 0 {
+			pt.ranges = append(pt.ranges, [2]uint64{s.first, s.end})
+		}
+	}
+	for n := r.number(); n > 0 && !r.bad; n-- {
+		pt.recovered[unitMark{r.number(), uint32(r.number())}] = struct{}{}
+	}
+	if r.bad {
+		return fmt.Errorf("positions: snapshot slice of %d bytes: %w", len(slice), errShortSlice)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.partitions[partitionName{source, name}] = pt
+	return nil
+}
+
+var errShortSlice = errors.New("too short for what it says it holds")
+
+func appendText[S ~string | ~[]byte](b []byte, s S) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// textReader reads varints and texts; its first failure sticks.
+type textReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *textReader) number() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *textReader) text() []byte {
+	n := r.number()
+	if r.bad || n > uint64(len(r.b)) {
+		r.bad = true
+		return nil
+	}
+	s := r.b[:n]
+	r.b = r.b[n:]
+	return s
+}

@@ -1,0 +1,350 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weir-project/weir/engine/commit"
+	"github.com/weir-project/weir/engine/dedup"
+	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/engine/field"
+	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/transports"
+)
+
+// closeLimit is how long sources and sinks may take to close.
+const closeLimit = 10 * time.Second
+
+// Run works until every source has ended and all is settled, or until ctx is done
+// and what was in flight is settled (at most Config.DrainLimit later), or until
+// something fails that must not be worked around (I4). It closes everything.
+func (f *Flow) Run(ctx context.Context) error {
+	defer f.end()
+	f.log.Start()
+	if err := f.announce(); err != nil {
+		return errors.Join(err, f.close(context.Background()))
+	}
+	err := f.openSources(ctx)
+	if err != nil {
+		return errors.Join(err, f.close(context.Background()))
+	}
+	var work, scanners, settlers sync.WaitGroup
+	for _, s := range f.sinks {
+		if s.dispatcher != nil {
+			s.dispatcher.Start()
+			work.Go(func() { f.watch(s) })
+		}
+	}
+	for _, l := range f.lanes {
+		work.Go(func() { l.loop(f.life) })
+	}
+	for range f.lanes {
+		scanners.Go(f.scanChunks)
+	}
+	settled := make(chan struct{})
+	for _, s := range f.sources {
+		settlers.Go(func() { f.settler(f.life, s, settled) })
+	}
+	err = f.intakes(ctx)
+	close(f.scanq)
+	scanners.Wait()
+	err = errors.Join(err, f.drain(ctx))
+	for _, s := range f.sinks {
+		if s.dispatcher != nil {
+			err = errors.Join(err, s.dispatcher.Stop())
+		}
+	}
+	for _, l := range f.lanes {
+		close(l.work)
+	}
+	work.Wait()
+	err = errors.Join(err, f.log.Close(f.life))
+	close(settled)
+	settlers.Wait()
+	return errors.Join(f.Err(), err, f.close(context.Background()))
+}
+
+// announce writes what the indices in this generation's records stand for.
+func (f *Flow) announce() error {
+	g := f.gen.Load()
+	done := make(chan error, 1)
+	t := &commit.Ticket{
+		Record: journal.AppendGeneration(nil, &journal.Generation{
+			Epoch: f.epoch, Number: g.Number, Digest: g.Digest, Routes: g.routeNames(), Sinks: g.sinks,
+		}),
+		Committed: func(err error) { done <- err },
+	}
+	if err := f.log.Submit(f.life, t); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (f *Flow) openSources(ctx context.Context) error {
+	for _, s := range f.sources {
+		var resume map[string]transports.Position
+		if !s.brokerKeeps {
+			resume = f.positions.resume(s.name)
+		}
+		if err := s.end.Open(ctx, resume, listener{}); err != nil {
+			return fmt.Errorf("source %s: open: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// listener hears of partitions. No source of this version moves partitions between
+// instances, so there is nothing to drain.
+type listener struct{}
+
+func (listener) Assigned(string)           {}
+func (listener) Revoked(string, time.Time) {}
+
+// intakes runs all sources until they have ended, ctx is done or the flow failed.
+func (f *Flow) intakes(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-f.broken:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	errs := make([]error, len(f.sources))
+	var wait sync.WaitGroup
+	for i, s := range f.sources {
+		wait.Go(func() {
+			errs[i] = f.intake(ctx, s)
+			if errs[i] != nil {
+				f.cfg.Log.Error("source stopped", "source", s.name, "error", errs[i])
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// drain waits until nothing is in flight; asked to stop, no longer than the drain limit.
+func (f *Flow) drain(ctx context.Context) error {
+	wait, cancel := context.WithCancel(f.life)
+	defer cancel()
+	stopping := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(f.cfg.DrainLimit):
+			cancel()
+		case <-wait.Done():
+		}
+	})
+	defer stopping()
+	go func() {
+		select {
+		case <-f.broken:
+			cancel()
+		case <-wait.Done():
+		}
+	}()
+	if err := f.room.empty(wait); err != nil && f.Err() == nil {
+		events, _ := f.room.held()
+		return fmt.Errorf("drain: %d events were not settled within %v; they come again at the next start", events, f.cfg.DrainLimit)
+	}
+	return nil
+}
+
+// watch makes a dispatcher's failure the flow's.
+func (f *Flow) watch(s *sink) {
+	<-s.dispatcher.Stopped()
+	if err := s.dispatcher.Stop(); err != nil {
+		f.fail(err)
+	}
+}
+
+// fail notes the first failure and makes the flow stop: no more acks (I4).
+func (f *Flow) fail(err error) {
+	f.once.Do(func() {
+		f.failure.Store(&err)
+		close(f.broken)
+		f.end()
+	})
+}
+
+// Err is what made the flow fail, nil while it works.
+func (f *Flow) Err() error {
+	if err := f.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *Flow) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeLimit)
+	defer cancel()
+	var errs []error
+	for i, s := range f.cfg.Sources {
+		if err := s.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("source %s: close: %w", f.cfg.Plan.Sources[i].Name, err))
+		}
+	}
+	if f.log != nil {
+		errs = append(errs, f.log.Close(ctx))
+	}
+	for _, s := range f.sinks {
+		if s.park != nil {
+			errs = append(errs, s.park.Close())
+		}
+	}
+	for i, s := range f.cfg.Sinks {
+		err := s.Flush(ctx)
+		if err = errors.Join(err, s.Close(ctx)); err != nil {
+			errs = append(errs, fmt.Errorf("sink %d: close: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// route mails followers their verdicts.
+func (f *Flow) route(list []dedup.Follower[ref]) {
+	for _, fw := range list {
+		f.laneOf(fw.Ref.item().key).follow(fw)
+	}
+}
+
+func (f *Flow) laneOf(key uint64) *lane {
+	return f.lanes[(key>>32)*uint64(len(f.lanes))>>32]
+}
+
+// redelivered records parked deliveries that ended, with the dead letters of those
+// that died.
+func (f *Flow) redelivered(ctx context.Context, s *sink, ended []dispatch.Ended) error {
+	list := make([]journal.Redelivery, len(ended))
+	t := &commit.Ticket{}
+	dead := f.deadSink()
+	for i := range ended {
+		list[i] = ended[i].Redelivery
+		if list[i].Outcome != journal.Dead || dead == nil {
+			continue
+		}
+		f.letterCounts.add(reasonOf(list[i].Reason))
+		data := f.parkedLetter(&ended[i], s.name)
+		entry := transports.Entry{ID: ended[i].Entry.ID, Key: ended[i].Entry.Key, Data: data, Route: "dead_letters", Attempt: 1}
+		if dead.staged == nil {
+			if err := f.deliverLetter(ctx, dead, &entry); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(t.Stages) == 0 {
+			t.Stages = append(t.Stages, commit.StagedRun{Stage: dead.stage})
+		}
+		t.Stages[0].Framed = dead.staged.Frame(t.Stages[0].Framed, &entry)
+		t.Stages[0].Count++
+	}
+	t.Record = journal.AppendRedelivered(nil, f.epoch, s.name, list)
+	t.Committed = func(err error) {
+		if err != nil {
+			f.fail(err)
+			return
+		}
+		for _, e := range list {
+			s.park.Ended(e.Ordinal)
+		}
+		if err := s.park.Trim(); err != nil {
+			f.cfg.Log.Warn("trim park queue", "sink", s.name, "error", err)
+		}
+	}
+	return f.log.Submit(ctx, t)
+}
+
+func (f *Flow) deadSink() *sink {
+	if g := f.gen.Load(); g.dead >= 0 {
+		return f.sinks[g.dead]
+	}
+	return nil
+}
+
+// deliverLetter gives a dead letter to a sink outside the commit and waits until it
+// arrived: only then may the delivery be recorded as ended.
+func (f *Flow) deliverLetter(ctx context.Context, s *sink, entry *transports.Entry) error {
+	for {
+		w := waiter{done: make(chan *dispatch.Job, 1)}
+		s.dispatcher.Offer(&dispatch.Job{Entry: *entry, Owner: w})
+		select {
+		case j := <-w.done:
+			if j.Outcome == journal.Delivered {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+type waiter struct{ done chan *dispatch.Job }
+
+func (w waiter) Done(j *dispatch.Job) { w.done <- j }
+
+// render encodes an event as a sink wants it.
+func (f *Flow) render(r ref, s *sink) ([]byte, []transports.Header, error) {
+	it, c := r.item(), r.c
+	if s.original {
+		return c.raw(it), nil, nil
+	}
+	var e event.Event
+	if it.cold != 0 {
+		e = c.cold[it.cold-1].event
+	} else {
+		var err error
+		if e, err = event.Decode(c.raw(it), c.reading.codec, c.reading.missing, c.reading.limits); err != nil {
+			return nil, nil, err
+		}
+	}
+	if e.ID == "" {
+		e.ID = string(c.id(it))
+	}
+	data, err := event.Encode(nil, &e, s.codec, event.Stamps{Processed: f.cfg.Now()})
+	return data, nil, err
+}
+
+func (f *Flow) nackOf(c *chunk, it *item, reason string) transports.Settlement {
+	return transports.Settlement{ID: c.deliveries[it.unit].ID, Nack: true, Delay: nackDelay, Reason: reason}
+}
+
+// look reads any canonical field of an event, the long way.
+func (c *chunk) look(it *item, path field.Path) ([]byte, bool) {
+	l := c.layout(it)
+	at := l.Resolve(path)
+	switch at.Kind {
+	case event.RefConst:
+		return []byte(`"` + at.Const + `"`), true
+	case event.RefPath:
+	default:
+		return nil, false
+	}
+	p, err := field.Compile([]field.Path{at.Path}, field.Options{})
+	if err != nil {
+		return nil, false
+	}
+	var v field.Values
+	if err := p.Scan(c.doc(it), &v); err != nil {
+		return nil, false
+	}
+	raw := v.Get(0).JSON(c.doc(it))
+	return raw, raw != nil
+}
+
+// timeOf is the event's time in nanoseconds since 1970, 0 where it has none.
+func (c *chunk) timeOf(it *item) int64 {
+	raw, ok := c.look(it, field.Path{"time"})
+	if !ok {
+		return 0
+	}
+	at, err := event.CheckTime(raw, c.layout(it).Layout, c.reading.missing)
+	if err != nil {
+		return 0
+	}
+	return at
+}

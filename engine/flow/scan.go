@@ -1,0 +1,441 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/engine/field"
+	"github.com/weir-project/weir/engine/pattern"
+)
+
+// scanner turns chunks into items: everything that needs no order. One a
+// goroutine; its scratch memory is reused from event to event.
+type scanner struct {
+	lanes  int
+	now    func() time.Time
+	values field.Values
+	match  pattern.Scratch
+	view   pattern.View
+	hash   []byte
+	wall   int64
+}
+
+// Reasons for which an event is refused at the edge.
+const (
+	reasonJSON     = "invalid_json"
+	reasonUTF8     = "invalid_utf8"
+	reasonDepth    = "too_deep"
+	reasonSize     = "too_large"
+	reasonKeys     = "duplicate_key"
+	reasonElements = "too_many_values"
+	reasonEnvelope = "unknown_envelope"
+	reasonField    = "invalid_field"
+)
+
+// scan splits a chunk and reads every event of it.
+func (s *scanner) scan(c *chunk) {
+	s.wall = s.now().UnixNano()
+	if c.Oversize > 0 {
+		it := s.add(c, 0, len(c.Data))
+		it.ordinal = c.Ordinal
+		c.fail(it, reasonSize, fmt.Sprintf("%d bytes, at most %d are allowed; the first %d are kept", c.Oversize, c.reading.maxEvent, len(c.Data)))
+		s.place(c, it)
+		return
+	}
+	if c.Ends == nil {
+		s.lines(c)
+		return
+	}
+	start := 0
+	for i, end := range c.Ends {
+		ordinal := c.Ordinal + uint64(i)
+		if i < len(c.deliveries) {
+			ordinal = c.deliveries[i].Ordinal
+		}
+		s.unit(c, start, int(end), ordinal, uint32(i))
+		start = int(end)
+	}
+}
+
+func (s *scanner) lines(c *chunk) {
+	for start := 0; start < len(c.Data); {
+		end := len(c.Data)
+		next := end
+		if n := bytes.IndexByte(c.Data[start:], '\n'); n >= 0 {
+			end, next = start+n, start+n+1
+		}
+		if end > start && c.Data[end-1] == '\r' {
+			end--
+		}
+		if !blank(c.Data[start:end]) {
+			s.unit(c, start, end, c.Ordinal+uint64(start), 0)
+		}
+		start = next
+	}
+}
+
+func blank(line []byte) bool {
+	for _, b := range line {
+		if b != ' ' && b != '\t' && b != '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *scanner) add(c *chunk, start, end int) *item {
+	c.items = append(c.items, item{start: uint32(start), end: uint32(end), kept: uint32(len(c.kept)), routes: uint32(len(c.matched))})
+	return &c.items[len(c.items)-1]
+}
+
+// unit reads what stands between two offsets: one event, or several where its
+// envelope holds several.
+func (s *scanner) unit(c *chunk, start, end int, ordinal uint64, unit uint32) {
+	r := c.reading
+	it := s.add(c, start, end)
+	it.ordinal, it.unit = ordinal, unit
+	doc := c.Data[start:end]
+	switch {
+	case end-start > r.maxEvent:
+		c.fail(it, reasonSize, fmt.Sprintf("%d bytes, at most %d are allowed", end-start, r.maxEvent))
+	default:
+		if err := r.program.Scan(doc, &s.values); err != nil {
+			s.refuse(c, it, err)
+			break
+		}
+		l := r.detect(&s.values)
+		if l < 0 || !r.layouts[l].direct || s.odd(&r.layouts[l]) {
+			s.decode(c, it, doc)
+			return
+		}
+		it.layout = int16(l)
+		s.read(c, it, doc, &r.layouts[l])
+	}
+	s.place(c, it)
+}
+
+func (s *scanner) refuse(c *chunk, it *item, err error) {
+	reason := reasonJSON
+	var bad *field.Error
+	if errors.As(err, &bad) {
+		switch bad.Reason {
+		case field.ReasonUTF8:
+			reason = reasonUTF8
+		case field.ReasonDepth:
+			reason = reasonDepth
+		case field.ReasonSize:
+			reason = reasonSize
+		case field.ReasonDuplicateKey:
+			reason = reasonKeys
+		case field.ReasonElements:
+			reason = reasonElements
+		}
+	}
+	c.fail(it, reason, err.Error())
+}
+
+// detect finds the first layout whose marks are all there, -1 = none.
+func (r *reading) detect(v *field.Values) int {
+	for i := range r.layouts {
+		if r.layouts[i].fits(v) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (l *layout) fits(v *field.Values) bool {
+	for _, m := range l.marks {
+		k := v.Get(m.slot).Kind
+		if k == field.Absent || m.object && k != field.Object {
+			return false
+		}
+	}
+	return true
+}
+
+// odd says that an event has what only Decode judges rightly.
+func (s *scanner) odd(l *layout) bool {
+	return l.cloud && (s.values.RootOdd() || s.values.RootMembers() > event.DefaultAttributes)
+}
+
+// get is a canonical field of the event that was just scanned.
+func (s *scanner) get(l *layout, i int) field.Value {
+	if at := l.refs[i]; at >= 0 {
+		return s.values.Get(int(at))
+	}
+	return field.Value{}
+}
+
+// bytes is a canonical field's content: strings without quotes and escapes.
+func (s *scanner) bytes(l *layout, doc []byte, i int) []byte {
+	at := l.refs[i]
+	if at <= firstConst {
+		return []byte(l.consts[firstConst-at])
+	}
+	v := s.get(l, i)
+	if v.Kind == field.String && v.Flags&field.Escaped != 0 {
+		return field.AppendUnescaped(nil, v.Raw(doc))
+	}
+	if v.Kind == field.Absent || v.Kind == field.Null {
+		return nil
+	}
+	return v.Raw(doc)
+}
+
+// read fills an item from the projection of an event whose attributes stand in
+// its bytes.
+func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
+	r := c.reading
+	if l.Refuse != "" {
+		c.fail(it, reasonField, l.Refuse)
+		return
+	}
+	for i := range l.checks {
+		k := &l.checks[i]
+		v := s.values.Get(k.slot)
+		var other []byte
+		if k.other >= 0 {
+			other = s.values.Get(k.other).JSON(doc)
+		}
+		if err := k.Verify(v.JSON(doc), other, l.Layout, r.missing); err != nil {
+			c.fail(it, reasonField, err.Error())
+			break
+		}
+	}
+	s.identify(c, it, doc, l)
+	if it.fault != 0 {
+		return
+	}
+	s.expire(c, it, doc, l)
+	s.keep(c, it, l)
+	s.route(c, it, doc, l)
+}
+
+// identify sets id, fingerprints, version and key. It works on refused events
+// as far as they go.
+func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
+	r := c.reading
+	id := s.get(l, fieldID)
+	switch {
+	case id.Kind == field.String && id.Len > 0 && id.Flags&field.Escaped == 0 && it.cold == 0:
+		it.idAt, it.idLen = it.start+id.Off, id.Len
+	case id.Kind == field.String && id.Len > 0:
+		it.idAt = uint32(len(c.text))
+		c.text = field.AppendUnescaped(c.text, id.Raw(doc))
+		it.idLen = uint32(len(c.text)) - it.idAt
+		it.flags |= flagIDText
+	default:
+		it.idAt = uint32(len(c.text))
+		c.text = append(c.text, stampID(c, it)...)
+		it.idLen = uint32(len(c.text)) - it.idAt
+		it.flags |= flagIDText
+	}
+	s.fingerprint(c, it, doc, l)
+	if data := s.get(l, fieldData); data.Kind != field.Absent {
+		it.data = xxh3.Hash(data.Raw(doc))
+	} else if data = s.get(l, fieldData64); data.Kind != field.Absent {
+		it.data = xxh3.HashSeed(data.Raw(doc), 1)
+	}
+	if v := s.get(l, r.version); v.Kind == field.Number {
+		if n, err := strconv.ParseUint(string(v.Raw(doc)), 10, 32); err == nil {
+			it.version, it.flags = uint32(n), it.flags|flagVersion
+		}
+	}
+	if r.updates == nil || r.mayUpdate(s.bytes(l, doc, fieldType)) {
+		it.flags |= flagMayUpdate
+	}
+	it.key = it.hi
+	if r.key >= 0 {
+		if key := s.bytes(l, doc, r.key); key != nil {
+			it.key, it.flags = xxh3.Hash(key), it.flags|flagKeyed
+		}
+	} else if int(it.unit) < len(c.deliveries) && c.deliveries[it.unit].Key != nil {
+		it.key, it.flags = xxh3.Hash(c.deliveries[it.unit].Key), it.flags|flagKeyed
+	}
+}
+
+// stampID is the id of an event that came without: the same whenever it is read again.
+func stampID(c *chunk, it *item) string {
+	return event.StampID(c.source.name, c.Partition, binary.LittleEndian.AppendUint64(nil, it.ordinal), uint64(it.sub))
+}
+
+// fingerprint hashes the identity: source and id, or the fields configured
+// instead. Each part goes in with its length, so that parts cannot run together.
+func (s *scanner) fingerprint(c *chunk, it *item, doc []byte, l *layout) {
+	r := c.reading
+	b := s.hash[:0]
+	if r.identity == nil {
+		source := s.get(l, fieldSource)
+		if source.Kind == field.String && source.Flags&field.Escaped == 0 {
+			b = append(b, source.Raw(doc)...)
+		} else {
+			b = append(b, s.bytes(l, doc, fieldSource)...)
+		}
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(b)))
+		b = append(b, c.id(it)...)
+	}
+	for _, i := range r.identity {
+		v := s.get(l, i)
+		at := len(b)
+		b = append(b, byte(v.Kind))
+		b = append(b, s.bytes(l, doc, i)...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(b)-at))
+	}
+	s.hash = b
+	h := xxh3.Hash128(b)
+	it.hi, it.lo = h.Hi, h.Lo
+	it.flags |= flagIdentified
+}
+
+// expire notes that an event is past its expiry.
+func (s *scanner) expire(c *chunk, it *item, doc []byte, l *layout) {
+	r := c.reading
+	if !r.expire.On {
+		return
+	}
+	if v := s.get(l, fieldExpiry); v.Kind == field.String {
+		if at, err := event.CheckTime(v.JSON(doc), l.Layout, r.missing); err == nil && at < s.wall {
+			it.flags |= flagExpired
+		}
+	}
+	if r.expire.After == 0 {
+		return
+	}
+	if v := s.get(l, fieldTime); v.Kind != field.Absent {
+		if at, err := event.CheckTime(v.JSON(doc), l.Layout, r.missing); err == nil && at < s.wall-int64(r.expire.After) {
+			it.flags |= flagExpired
+		}
+	}
+}
+
+// keep copies the places of the fields that lanes need.
+func (s *scanner) keep(c *chunk, it *item, l *layout) {
+	for _, i := range c.reading.kept {
+		v := s.get(l, i)
+		if at := l.refs[i]; at <= firstConst {
+			v = field.Value{Kind: field.String, Off: uint32(firstConst - at), Flags: constField}
+		}
+		c.kept = append(c.kept, v)
+	}
+}
+
+// route matches the patterns.
+func (s *scanner) route(c *chunk, it *item, doc []byte, l *layout) {
+	r := c.reading
+	at := len(c.matched)
+	it.routes = uint32(at)
+	c.matched = append(c.matched, r.always...)
+	if len(r.routes) > 0 {
+		s.view = pattern.View{Doc: doc, Values: &s.values, Slots: l.slots, Consts: l.consts}
+		rules := len(c.matched)
+		c.matched = r.set.Match(&s.view, &s.match, c.matched)
+		for i := rules; i < len(c.matched); i++ {
+			c.matched[i] = r.routes[c.matched[i]]
+		}
+	}
+	n := len(c.matched) - at
+	it.routeCount = uint16(n)
+	if n == 0 {
+		it.flags |= flagUnmatched
+	}
+}
+
+// decode reads a unit the long way: envelopes whose attributes must be made,
+// units with several events, and whatever looks unusual.
+func (s *scanner) decode(c *chunk, it *item, doc []byte) {
+	r := c.reading
+	events, err := event.DecodeAll(doc, r.codec, r.missing, r.limits)
+	first, unit := *it, len(c.items)-1
+	if err == nil && len(events) == 0 {
+		err = &event.Error{Reason: "an empty batch"}
+	}
+	if err != nil {
+		reason := reasonField
+		if errors.Is(err, event.ErrTestEvent) {
+			it.outcome, it.reason = outcomeTest, "s3:TestEvent"
+		} else {
+			var bad *event.Error
+			if errors.As(err, &bad) && bad.Field == "" {
+				reason = reasonEnvelope
+			}
+			c.fail(it, reason, err.Error())
+		}
+		s.place(c, it)
+		return
+	}
+	c.items = c.items[:unit]
+	for i := range events {
+		c.items = append(c.items, first)
+		it = &c.items[len(c.items)-1]
+		it.sub, it.kept = uint32(i), uint32(len(c.kept))
+		s.canonical(c, it, &events[i], len(events) > 1)
+		s.place(c, it)
+	}
+}
+
+// canonical reads an item off the CloudEvent that Decode made of it.
+func (s *scanner) canonical(c *chunk, it *item, e *event.Event, several bool) {
+	r := c.reading
+	if e.ID == "" {
+		e.ID = stampID(c, it)
+	}
+	doc, err := e.AppendCloudEvent(nil, event.Stamps{})
+	if err != nil {
+		c.fail(it, reasonField, err.Error())
+		return
+	}
+	l := &r.canonical
+	it.layout = layoutCanonical
+	if len(e.Chain) > 1 && e.Chain[0] == event.EventBridge {
+		doc = appendBridge(doc, c.Data[it.start:it.end])
+		l, it.layout = &r.bridged, layoutBridged
+	}
+	cold := coldEvent{event: *e, doc: doc}
+	if several {
+		cold.raw = e.Original
+	}
+	c.cold = append(c.cold, cold)
+	it.cold = uint32(len(c.cold))
+	if err := r.canonicalProgram.Scan(doc, &s.values); err != nil {
+		s.refuse(c, it, err)
+		return
+	}
+	s.read(c, it, doc, l)
+	if e.HasVersion && r.version == fieldVersion {
+		it.version, it.flags = e.Version, it.flags|flagVersion
+	}
+}
+
+// bridgeNames are EventBridge's own names, by which rules may know an event that
+// stands inside of an EventBridge envelope.
+var bridgeNames = [...]string{"detail", "detail-type", "resources", "account", "region"}
+
+// appendBridge adds the outer envelope's own members to an event's CloudEvent.
+func appendBridge(doc, raw []byte) []byte {
+	var outer map[string]json.RawMessage
+	if json.Unmarshal(raw, &outer) != nil {
+		return doc // it was decoded as an envelope before, so this does not happen
+	}
+	doc = doc[:len(doc)-1]
+	for _, name := range bridgeNames {
+		if v, ok := outer[name]; ok {
+			doc = append(append(doc, `,"`+name+`":`...), v...)
+		}
+	}
+	return append(doc, '}')
+}
+
+// place gives an item to its lane.
+func (s *scanner) place(c *chunk, it *item) {
+	lane := int((it.key >> 32) * uint64(s.lanes) >> 32)
+	c.byLane[lane] = append(c.byLane[lane], uint32(len(c.items)-1))
+}
