@@ -18,6 +18,7 @@ type arrayReader struct {
 	buf      []byte
 	rest     []byte // of buf, not looked at yet
 	state    arrayState
+	marked   int    // bytes of a byte order mark at the beginning
 	off      int64  // after the last element given
 	index    uint64 // elements given
 	maxEvent int
@@ -127,7 +128,7 @@ func (a *arrayReader) between() error {
 			continue
 		}
 		switch {
-		case a.state == beforeArray && b == '[':
+		case a.state == beforeArray && b == '[' && a.marked%len(bom) == 0:
 			a.state = beforeFirst
 		case a.state == beforeArray:
 			return a.syntax("want a JSON array, have %q; where each line is an event, say format: ndjson", b)
@@ -150,10 +151,13 @@ func (a *arrayReader) between() error {
 	return nil
 }
 
-// skipBOM says whether the next byte is part of a byte order mark.
+// skipBOM says whether the next byte goes on with a byte order mark.
 func (a *arrayReader) skipBOM() bool {
-	at := a.at()
-	return at < int64(len(bom)) && a.rest[0] == bom[at]
+	if a.marked >= len(bom) || a.at() != int64(a.marked) || a.rest[0] != bom[a.marked] {
+		return false
+	}
+	a.marked++
+	return true
 }
 
 // stopped is what the end of the stream, or of what is there now, means.

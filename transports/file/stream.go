@@ -27,10 +27,23 @@ type feed struct {
 	name string
 	off  int64 // of the next byte
 	err  error
+	back []byte // read and given back
+}
+
+// unread gives bytes back; they stay the feed's until they are read again.
+func (s *feed) unread(rest []byte) {
+	s.back = rest
+	s.off -= int64(len(rest))
 }
 
 // fill reads once. It returns errIdle, which does not stick, or the error that does.
 func (s *feed) fill(p []byte) (int, error) {
+	if len(s.back) > 0 {
+		n := copy(p, s.back)
+		s.back = s.back[n:]
+		s.off += int64(n)
+		return n, nil
+	}
 	if s.err != nil {
 		return 0, s.err
 	}
@@ -192,13 +205,14 @@ func (s *streamLines) oversize(c *transports.Chunk) (run, error) {
 		}
 	}
 	from := s.off
-	s.off = s.in.off - int64(len(rest))
+	s.in.unread(rest)
+	s.off = s.in.off
 	c.Oversize = s.overSize
 	if s.overLast == '\r' {
 		c.Oversize--
 	}
 	c.Data = append(grown(c.Data, s.maxEvent), s.carry[:s.maxEvent]...)
-	s.carry = append(s.carry[:0], rest...)
+	s.carry = s.carry[:0]
 	s.overSize = 0
 	return run{from: from, to: s.off}, nil
 }
