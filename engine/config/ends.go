@@ -72,8 +72,7 @@ func (f *file) endReader(members []member, e end, name *string, settings *transp
 // refuseStrangers reports transports that this program or end lacks, and
 // returns the mapping without them.
 func (f *file) refuseStrangers(fs *findings, n *node, path string, e end, known []string) *node {
-	own := *n
-	own.pairs = nil
+	own := node{at: n.at, kind: mapping}
 	for _, p := range n.pairs {
 		linked := slices.ContainsFunc(f.transports, func(t transports.Transport) bool { return t.Name() == p.key })
 		switch {
@@ -85,7 +84,7 @@ func (f *file) refuseStrangers(fs *findings, n *node, path string, e end, known 
 			fs.add(p.at, join(path, p.key), "this program has no such transport", didYouMean("", known))
 			continue
 		}
-		own.pairs = append(own.pairs, p)
+		own.put(p)
 	}
 	return &own
 }

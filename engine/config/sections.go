@@ -81,8 +81,11 @@ func (f *file) parts() []member {
 func (f *file) defining(r reader) reader {
 	read := r.read
 	r.read = func(fs *findings, n *node, path string) {
-		fresh := *n
-		fresh.pairs = nil
+		if n.kind != mapping {
+			read(fs, n, path)
+			return
+		}
+		fresh := node{at: n.at, kind: mapping}
 		for _, p := range n.pairs {
 			full := join(path, p.key)
 			if first, ok := f.defined[full]; ok {
@@ -90,7 +93,7 @@ func (f *file) defining(r reader) reader {
 				continue
 			}
 			f.defined[full] = p.at
-			fresh.pairs = append(fresh.pairs, p)
+			fresh.put(p)
 		}
 		read(fs, &fresh, path)
 	}

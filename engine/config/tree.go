@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ type node struct {
 	given  bool   // scalar from a flag or the environment, which have no quotes: text or number, as is wanted
 	items  []*node
 	pairs  []pair
+	index  map[string]int // of pairs by key, where there are many
 }
 
 type kind uint8
@@ -108,12 +110,38 @@ func (n *node) what() string {
 
 // get returns the value of a key, nil where it is not there.
 func (n *node) get(key string) *node {
-	for _, p := range n.pairs {
-		if p.key == key {
-			return p.value
-		}
+	if i := n.find(key); i >= 0 {
+		return n.pairs[i].value
 	}
 	return nil
+}
+
+// indexed is how many members a mapping has before it gets an index.
+const indexed = 16
+
+// find returns the number of the member with a key, -1 where there is none.
+func (n *node) find(key string) int {
+	if n.index != nil {
+		if i, ok := n.index[key]; ok {
+			return i
+		}
+		return -1
+	}
+	return slices.IndexFunc(n.pairs, func(p pair) bool { return p.key == key })
+}
+
+// put appends a member.
+func (n *node) put(p pair) {
+	n.pairs = append(n.pairs, p)
+	switch {
+	case n.index != nil:
+		n.index[p.key] = len(n.pairs) - 1
+	case len(n.pairs) == indexed:
+		n.index = make(map[string]int, 2*indexed)
+		for i, q := range n.pairs {
+			n.index[q.key] = i
+		}
+	}
 }
 
 // looksNumeric is true for what some reader of YAML 1.1 or 1.2 takes for a number.

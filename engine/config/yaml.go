@@ -271,14 +271,12 @@ func (y *yamlReader) mapping(values []*ast.MappingValueNode, flow bool, at place
 
 // add takes a member whose key is new.
 func (n *node) add(r *refs, p pair) {
-	for _, q := range n.pairs {
-		if q.key == p.key {
-			r.add(p.at, "", fmt.Sprintf("key %q is there twice", shorten(p.key)),
-				fmt.Sprintf("first on line %d", q.at.line))
-			return
-		}
+	if i := n.find(p.key); i >= 0 {
+		r.add(p.at, "", fmt.Sprintf("key %q is there twice", shorten(p.key)),
+			fmt.Sprintf("first on line %d", n.pairs[i].at.line))
+		return
 	}
-	n.pairs = append(n.pairs, p)
+	n.put(p)
 }
 
 // merge adds the members of << that the mapping does not have itself.
@@ -291,7 +289,7 @@ func (y *yamlReader) merge(into, from *node) {
 	case mapping:
 		for _, p := range from.pairs {
 			if into.get(p.key) == nil {
-				into.pairs = append(into.pairs, p)
+				into.put(p)
 			}
 		}
 	default:
