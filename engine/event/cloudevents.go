@@ -43,21 +43,35 @@ func reservedName(name string) bool {
 	return name == "specversion" || name == "data" || name == "data_base64"
 }
 
-// mediaType says whether a text begins as a media type does: type/subtype,
-// parameters behind a semicolon.
-func mediaType(s string) bool {
-	s, _, _ = strings.Cut(s, ";")
-	kind, subtype, ok := strings.Cut(strings.TrimRight(s, " \t"), "/")
-	return ok && token(kind) && token(subtype)
+// mediaType says whether a text begins as a media type does (type/subtype,
+// parameters behind a semicolon) and can stand in a header.
+func mediaType[T string | []byte](s T) bool {
+	slash, end := -1, len(s)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' && c != '\t' || c >= 0x7f:
+			return false
+		case end < len(s): // parameters
+		case c == ';':
+			end = i
+		case c == '/' && slash < 0:
+			slash = i
+		}
+	}
+	for end > 0 && (s[end-1] == ' ' || s[end-1] == '\t') {
+		end--
+	}
+	return slash > 0 && slash < end-1 && token(s[:slash]) && token(s[slash+1:end])
 }
 
-func token(s string) bool {
+func token[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, c) >= 0 {
+		switch s[i] {
+		case ' ', '\t', '(', ')', '<', '>', '@', ',', ';', ':', '\\', '"', '/', '[', ']', '?', '=':
 			return false
 		}
 	}
-	return s != ""
+	return true
 }
 
 // jsonMedia says whether a media type declares JSON: */json or *+json.

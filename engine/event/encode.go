@@ -201,43 +201,37 @@ func (own *tree) follows(t *tree, e *Event) bool {
 var unlimited = Limits{Event: math.MaxInt, Depth: math.MaxInt, Attributes: math.MaxInt, IgnoreCarried: true}
 
 // restore makes the envelopes of a carried entry again and brings over what
-// was changed since: how e differs from what those envelopes, converted the
-// same way, would have given.
+// was changed since: how e differs from what those envelopes give when they
+// are converted the same way, through the entries behind this one.
 func (e *Event) restore(i int) (tree, *Error) {
+	d := decoder{chain: e.Chain, missing: e.missing, limits: e.limits}
+	came, err := d.decode(e.Original)
+	if err != nil {
+		return tree{}, err
+	}
 	entry := &e.carried[i]
-	var t tree
-	var err *Error
-	if entry.envelope == nil {
-		t, _, err = fresh(e, entry.chain, false)
-	} else {
-		t, err = parseTree(entry.envelope, entry.chain)
-		empty := e.DataKind == DataAbsent || string(e.Data) == "{}"
-		if err == nil && !(entry.absent && empty) {
-			err = t.putData(e, false)
+	t, err := entry.tree(&came)
+	if err != nil {
+		return t, err
+	}
+	unchanged, err := entry.read(&t, e.Source)
+	if err != nil {
+		return t, err
+	}
+	for j := i + 1; j <= len(e.carried); j++ {
+		next := carried{chain: e.Chain, source: e.missing.Source}
+		if j < len(e.carried) {
+			next = carried{chain: e.carried[j].chain, source: e.carried[j].source}
+		}
+		converted, _, err := fresh(&unchanged, next.chain, false)
+		if err != nil {
+			return t, err
+		}
+		if unchanged, err = next.read(&converted, e.Source); err != nil {
+			return t, err
 		}
 	}
-	if err != nil {
-		return t, err
-	}
-	source := entry.source
-	if source == "" {
-		source = e.Source
-	}
-	d := decoder{chain: entry.chain, missing: Missing{Source: source}, limits: unlimited, timeText: entry.time}
-	then, err := d.decode(t.bytes())
-	if err != nil {
-		return t, err
-	}
-	converted, _, err := fresh(&then, e.Chain, false)
-	if err != nil {
-		return t, err
-	}
-	d = decoder{chain: e.Chain, missing: e.missing, limits: unlimited}
-	unchanged, err := d.decode(converted.bytes())
-	if err != nil {
-		return t, err
-	}
-	unchanged.Data, unchanged.DataKind = e.Data, e.DataKind // in place already
+	unchanged.Data, unchanged.DataKind = came.Data, came.DataKind // in place already
 	unplaced, err := t.apply(e, &unchanged)
 	if err != nil {
 		return t, err
@@ -247,6 +241,28 @@ func (e *Event) restore(i int) (tree, *Error) {
 		return t, err
 	}
 	return t, t.setCarried(list)
+}
+
+// tree is the entry's envelope with the event's data.
+func (c *carried) tree(e *Event) (tree, *Error) {
+	if c.envelope == nil {
+		t, _, err := fresh(e, c.chain, false)
+		return t, err
+	}
+	t, err := parseTree(c.envelope, c.chain)
+	if err != nil || c.absent && (e.DataKind == DataAbsent || string(e.Data) == "{}") {
+		return t, err
+	}
+	return t, t.putData(e, false)
+}
+
+// read decodes a tree as the entry's event was decoded when it came.
+func (c *carried) read(t *tree, source string) (Event, *Error) {
+	if c.source != "" {
+		source = c.source
+	}
+	d := decoder{chain: c.chain, missing: Missing{Source: source}, limits: unlimited, timeText: c.time}
+	return d.decode(t.bytes())
 }
 
 // change is an attribute that differs; a nil value = removed.
@@ -464,6 +480,9 @@ func (t *tree) finish(i int, envelope Envelope) {
 	case EventBridge:
 		t.levels[i] = t.levels[i].order(bridgeOrder...)
 	case EventHub:
+		if i > 0 && t.levels[i].get("timestamp") == nil {
+			t.levels[i].set("timestamp", []byte("null")) // inside another, the envelope is known by it
+		}
 		t.levels[i] = t.levels[i].order("id", "request_id", "source", "name", "timestamp", "processed_timestamp", "payload")
 	case Metadata:
 		t.nested[i] = t.nested[i].order("event_id", "event_type", "event_version", "event_time_iso8601")

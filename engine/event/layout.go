@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -287,6 +288,7 @@ const (
 	NeedEqual              // exactly the string Const
 	NeedArray              // an array
 	NeedString             // a string, also an empty one
+	NeedMedia              // a string that is a media type
 	NeedAlone              // absent wherever Other is present
 )
 
@@ -309,6 +311,8 @@ func (l *Layout) checks() []Check {
 		switch {
 		case p.name == "time":
 			c.Need = NeedTime
+		case p.name == "datacontenttype":
+			c.Need = NeedMedia
 		case p.name == "subject" && l.inner() == EventBridge:
 			c.Need = NeedArray
 		case p.name == "subject" && l.inner() == Attributes:
@@ -360,8 +364,12 @@ func (c *Check) Verify(value, other []byte, l *Layout, m Missing) *Error {
 			reason = "is no integer between 0 and 4294967295"
 		}
 	case NeedEqual:
-		if len(value) != len(c.Const)+2 || string(value[1:len(value)-1]) != c.Const {
+		if text := content(value); string(text) != c.Const {
 			reason = "is not " + c.Const
+		}
+	case NeedMedia:
+		if reason = notText(value, false); reason == "" && !mediaType(content(value)) {
+			reason = "is no media type"
 		}
 	case NeedArray:
 		if value[0] != '[' {
@@ -372,6 +380,18 @@ func (c *Check) Verify(value, other []byte, l *Layout, m Missing) *Error {
 		return nil
 	}
 	return &Error{Field: c.Field, Reason: reason, Offset: -1}
+}
+
+// content is a JSON string's content, nil for other values. It allocates only
+// where there are escapes.
+func content(value []byte) []byte {
+	if value[0] != '"' {
+		return nil
+	}
+	if bytes.IndexByte(value, '\\') >= 0 {
+		return []byte(unquote(value))
+	}
+	return value[1 : len(value)-1]
 }
 
 func notText(value []byte, empty bool) string {

@@ -109,14 +109,23 @@ func zoned(i instant, e Envelope, m Missing) (instant, *TimeError) {
 	if m.Zone == nil {
 		return instant{}, errTimeOffset
 	}
-	if m.Zone == time.UTC {
-		return i, nil
+	if m.Zone != time.UTC {
+		t := i.time()
+		y, mo, d := t.Date()
+		h, mi, s := t.Clock()
+		i.sec = time.Date(y, mo, d, h, mi, s, 0, m.Zone).Unix()
 	}
-	t := i.time()
-	y, mo, d := t.Date()
-	h, mi, s := t.Clock()
-	return instant{time.Date(y, mo, d, h, mi, s, 0, m.Zone).Unix(), i.nsec}, nil
+	if i.sec < firstSecond || i.sec > lastSecond {
+		return i, errTimeRange // no text in UTC could say it
+	}
+	return i, nil
 }
+
+// The seconds of the years 0 and 9999 at the ends of RFC 3339.
+const (
+	firstSecond = -62167219200
+	lastSecond  = 253402300799
+)
 
 // digits2 reads two decimal digits; anything else gives 255 or more.
 func digits2(b []byte, i int) uint {
@@ -249,8 +258,7 @@ func parseEpoch(raw []byte, unit string) (instant, *TimeError) {
 			sec, nanos = sec-1, nanos+1e9
 		}
 	}
-	const year0, year9999 = -62167219200, 253402300799
-	if sec < year0 || sec > year9999 {
+	if sec < firstSecond || sec > lastSecond {
 		return instant{}, errTimeRange
 	}
 	return instant{sec, int32(nanos)}, nil

@@ -47,7 +47,10 @@ func TraceParent(header string) (string, bool) {
 		}
 	}
 	made := "00-" + trace + "-" + parent + "-" + flags
-	return made, ValidTraceParent(made)
+	if !ValidTraceParent(made) {
+		return "", false
+	}
+	return made, true
 }
 
 // xRay makes an X-Ray header of a valid traceparent.
