@@ -128,6 +128,9 @@ func (s *streamLines) read(c *transports.Chunk, _ bool) (run, error) {
 		if s.off == 0 && bytes.HasPrefix(buf[:n], bom) {
 			n = copy(buf, buf[len(bom):n])
 			s.off = int64(len(bom))
+			if err == nil && bytes.IndexByte(buf[:n], '\n') < 0 {
+				continue // there is room again
+			}
 		}
 		cut := bytes.LastIndexByte(buf[:n], '\n') + 1
 		switch {
