@@ -114,7 +114,7 @@ func (d *decoder) decode(raw []byte) (Event, *Error) {
 	if d.tree, err = parseTree(raw, d.chain); err != nil {
 		return Event{}, err
 	}
-	d.ev = Event{Chain: d.chain, Original: raw, missing: d.missing, limits: d.limits}
+	d.ev = Event{Chain: d.chain, Original: raw, missing: d.missing, limits: d.limits, readAs: d.timeText}
 	d.ev.carried = d.tree.carried(d.limits)
 	last := len(d.chain) - 1
 	for i, e := range d.chain {

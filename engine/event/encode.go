@@ -17,7 +17,7 @@ import (
 // nobody changed. Other codecs: see the package comment. Refused are binary
 // data outside of CloudEvents, an EventBridge detail that is no object, an
 // Event-Hub name that is not noun:verb, an event without an id (see Stamps),
-// and what exceeds MaxCarried. Errors are *Error; dst is then returned as it was.
+// and more than MaxCarried to carry. Errors are *Error; dst is then returned as it was.
 func Encode(dst []byte, e *Event, to Codec, stamps Stamps) ([]byte, error) {
 	if err := to.CheckSink(); err != nil {
 		return dst, &Error{Reason: "cannot be encoded: " + err.Error(), Offset: -1}
@@ -49,7 +49,7 @@ func Encode(dst []byte, e *Event, to Codec, stamps Stamps) ([]byte, error) {
 	if err := e.validate(); err != nil {
 		return dst, err
 	}
-	t, err := e.encode(chain)
+	t, err := e.encode(chain, stamps.Bare)
 	if err == nil {
 		err = t.stamp(e, stamps)
 	}
@@ -94,8 +94,7 @@ func (e *Event) changed() (bool, error) {
 	case e.Original == nil:
 		return true, nil
 	case e.decoded():
-		d := decoder{chain: e.Chain, missing: e.missing, limits: e.limits}
-		first, err := d.decode(e.Original)
+		first, err := e.first()
 		if err != nil {
 			return false, err
 		}
@@ -112,7 +111,7 @@ func (e *Event) changed() (bool, error) {
 
 // encode makes the tree in one of three ways: from the original, from what was
 // carried of these envelopes, or new.
-func (e *Event) encode(chain []Envelope) (tree, *Error) {
+func (e *Event) encode(chain []Envelope, bare bool) (tree, *Error) {
 	if e.decoded() && slices.Equal(e.Chain, chain) {
 		t, unplaced, err := e.current()
 		if err != nil {
@@ -131,7 +130,7 @@ func (e *Event) encode(chain []Envelope) (tree, *Error) {
 		return e.restore(i)
 	}
 	t, _, err := fresh(e, chain, true)
-	if err != nil {
+	if err != nil || bare {
 		return t, err
 	}
 	list, err := e.carry(&t)
@@ -148,121 +147,13 @@ func (e *Event) current() (tree, []change, *Error) {
 	if !e.decoded() {
 		return fresh(e, []Envelope{CloudEvents}, false)
 	}
-	d := decoder{chain: e.Chain, missing: e.missing, limits: e.limits}
+	d := decoder{chain: e.Chain, missing: e.missing, limits: e.limits, timeText: e.readAs}
 	first, err := d.decode(e.Original)
 	if err != nil {
 		return tree{}, nil, err
 	}
 	unplaced, err := d.tree.apply(e, &first)
 	return d.tree, unplaced, err
-}
-
-// carry lists what the new tree t must carry so that the event's own envelopes
-// can be had back from it.
-func (e *Event) carry(t *tree) ([]carried, *Error) {
-	own, unplaced, err := e.current()
-	if err != nil {
-		return nil, err
-	}
-	if slices.Equal(own.chain, t.chain) {
-		return e.carried, nil
-	}
-	list := e.carried
-	if !envelopes[t.chain[t.last()]].open {
-		if list, err = attach(list, e, unplaced); err != nil {
-			return nil, err
-		}
-	}
-	entry := own.full(e)
-	if own.follows(t, e) {
-		entry = carried{chain: own.chain}.withRaw()
-	}
-	if i := indexCarried(list, own.chain); i >= 0 {
-		list = slices.Delete(slices.Clone(list), i, i+1)
-	}
-	return append(slices.Clone(list), entry), nil
-}
-
-// follows says whether t read back and encoded anew gives own again.
-func (own *tree) follows(t *tree, e *Event) bool {
-	if len(e.carried) > 0 {
-		return false
-	}
-	d := decoder{chain: t.chain, missing: Missing{Source: "weir:missing"}, limits: unlimited}
-	back, err := d.decode(t.bytes())
-	if err != nil {
-		return false
-	}
-	again, _, err := fresh(&back, own.chain, false)
-	return err == nil && equalJSON(again.bytes(), own.bytes())
-}
-
-// unlimited is for what Decode has accepted before.
-var unlimited = Limits{Event: math.MaxInt, Depth: math.MaxInt, Attributes: math.MaxInt, IgnoreCarried: true}
-
-// restore makes the envelopes of a carried entry again and brings over what
-// was changed since: how e differs from what those envelopes give when they
-// are converted the same way, through the entries behind this one.
-func (e *Event) restore(i int) (tree, *Error) {
-	d := decoder{chain: e.Chain, missing: e.missing, limits: e.limits}
-	came, err := d.decode(e.Original)
-	if err != nil {
-		return tree{}, err
-	}
-	entry := &e.carried[i]
-	t, err := entry.tree(&came)
-	if err != nil {
-		return t, err
-	}
-	unchanged, err := entry.read(&t, e.Source)
-	if err != nil {
-		return t, err
-	}
-	for j := i + 1; j <= len(e.carried); j++ {
-		next := carried{chain: e.Chain, source: e.missing.Source}
-		if j < len(e.carried) {
-			next = carried{chain: e.carried[j].chain, source: e.carried[j].source}
-		}
-		converted, _, err := fresh(&unchanged, next.chain, false)
-		if err != nil {
-			return t, err
-		}
-		if unchanged, err = next.read(&converted, e.Source); err != nil {
-			return t, err
-		}
-	}
-	unchanged.Data, unchanged.DataKind = came.Data, came.DataKind // in place already
-	unplaced, err := t.apply(e, &unchanged)
-	if err != nil {
-		return t, err
-	}
-	list, err := attach(e.carried[:i:i], e, unplaced)
-	if err != nil {
-		return t, err
-	}
-	return t, t.setCarried(list)
-}
-
-// tree is the entry's envelope with the event's data.
-func (c *carried) tree(e *Event) (tree, *Error) {
-	if c.envelope == nil {
-		t, _, err := fresh(e, c.chain, false)
-		return t, err
-	}
-	t, err := parseTree(c.envelope, c.chain)
-	if err != nil || c.absent && (e.DataKind == DataAbsent || string(e.Data) == "{}") {
-		return t, err
-	}
-	return t, t.putData(e, false)
-}
-
-// read decodes a tree as the entry's event was decoded when it came.
-func (c *carried) read(t *tree, source string) (Event, *Error) {
-	if c.source != "" {
-		source = c.source
-	}
-	d := decoder{chain: c.chain, missing: Missing{Source: source}, limits: unlimited, timeText: c.time}
-	return d.decode(t.bytes())
 }
 
 // change is an attribute that differs; a nil value = removed.

@@ -1,7 +1,51 @@
 // Package event is the canonical event of Weir and the envelopes in which
 // events come and go. It promises that there is one table of envelopes with
 // two views that always agree: Layouts say where in the raw bytes the fields
-// stand (nothing is built, for the hot path), Decode builds an Event.
+// stand (nothing is built, for the hot path), Decode builds an Event. And that
+// conversion is no loss: an event that is encoded in other envelopes and back
+// is the same JSON as before, but for what was changed on purpose.
+//
+// # The envelopes
+//
+//	cloudevents  {"specversion":"1.0","id":..,"source":..,"type":..,..,"data":..}
+//	eventbridge  {"version":"0","id":..,"detail-type":type,"source":..,"account":..,"time":..,
+//	              "region":..,"resources":[subject],"detail":data}
+//	eventhub     {"request_id":..,"source":..,"name":"noun:verb","timestamp":..,"payload":data}
+//	metadata     {"Metadata":{"event_id":..,"event_type":..,"event_version":..,"event_time_iso8601":..},"Data":data}
+//	attributes   {"attributes":{"type":..,"source":..,"eventId":..,"eventTime":..,"eventCount":..},"data":data}
+//	s3           {"Records":[{..,"s3":{..}},..]}, decoded only
+//	raw          the data alone
+//
+// An envelope may stand as the data of another; the identity is then that of
+// the innermost, and attributes come from there. From an EventBridge envelope
+// further out come awsversion, awsaccount, awsregion, awsresources (the JSON
+// text of resources), replayname, awstraceheader (the trace-header as it is)
+// and, unless a CloudEvent is inside, the traceparent made of it. A JSON null
+// is an absent attribute; members of another kind than an attribute can have
+// are no attributes and stay where they are.
+//
+// # What an envelope has no place for
+//
+// Encode adds to new envelopes one member, weirenvelope: the attribute of a
+// CloudEvent (as a string of JSON), else a member beside the other attributes:
+//
+//	[{"codec":"eventbridge>metadata",      the envelopes in which the event stood before
+//	  "absent":true,                       it had no data
+//	  "source":"/shop",                    its source, where the envelopes have none
+//	  "time":"2026-01-02T03:04:05Z",       its time, where its own text is no full RFC 3339
+//	  "envelope":{..}},..]                 the event of then with null for its data;
+//	                                       left out where encoding anew gives the same
+//
+// oldest first. An event that came in such an envelope is read by the table
+// alone; weirenvelope counts only when it is encoded back into envelopes that
+// are listed there. Attributes that were changed since are then brought over;
+// those without a place anywhere are kept in an entry for cloudevents.
+//
+// Lost, because nothing can carry it: everything but the data in raw; types of
+// extension attributes and weirenvelope in binary mode; weirenvelope with
+// Stamps.Bare, and where an event passes through the real EventBridge, which
+// keeps only its own members (use [eventbridge, cloudevents] there). Refused:
+// see Encode. Absent data is written as {} where an envelope needs data.
 package event
 
 import (
@@ -40,6 +84,7 @@ type Event struct {
 
 	missing Missing // how Original was read, to read it so again
 	limits  Limits
+	readAs  string    // its time, where missing no longer says what its text means
 	carried []carried // what earlier conversions could not place
 }
 
@@ -60,10 +105,13 @@ const (
 	DataBinary
 )
 
-// Stamps are what encoding adds. The zero value adds nothing.
+// Stamps are what encoding adds. The zero value adds only weirenvelope.
 type Stamps struct {
 	ID        string    // where the event has none; see StampID
-	Processed time.Time // processedtime, or Event-Hub's processed_timestamp
+	Processed time.Time // processedtime, or Event-Hub's processed_timestamp; other envelopes have no place for it
+	// Bare leaves weirenvelope out of new envelopes: what they have no place
+	// for is lost, and there is no way back to the event's own.
+	Bare bool
 }
 
 // Extension is the value of an extension attribute, nil where there is none.
