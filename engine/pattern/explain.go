@@ -58,7 +58,6 @@ func (p *Pattern) Explain(v *View) Verdict {
 // firstFailure is the index of the first condition that does not hold together
 // with those before it, -1 if all do, and whether it holds by itself.
 func (conj conjunction) firstFailure(e *event, v *View) (index int, apart bool) {
-	var j join
 	through := 0
 	for _, cond := range conj {
 		through += count(e.through[cond.field])
@@ -81,21 +80,31 @@ func (conj conjunction) firstFailure(e *event, v *View) (index int, apart bool) 
 			}
 		}
 	}
+	var j join
+	if conj.together(order, e, v, &j) {
+		return -1, false
+	}
 	for n := range order {
-		j.begin(v.Values, n+1)
-		for k, i := range order[:n+1] {
-			if conj[i].absent() {
-				j.mayLack(k)
-			}
-			for _, l := range e.of(uint32(conj[i].field)) {
-				j.add(k, l.elem, conj[i].accepts(&l))
-			}
-		}
-		if !j.holds() {
+		if !conj.together(order[:n+1], e, v, &j) {
 			return order[n], true
 		}
 	}
-	return -1, false
+	return order[len(order)-1], true
+}
+
+// together reports whether the conditions of these indices hold by values that
+// may be used together.
+func (conj conjunction) together(indices []int, e *event, v *View, j *join) bool {
+	j.begin(v.Values, len(indices))
+	for k, i := range indices {
+		if conj[i].absent() {
+			j.mayLack(k)
+		}
+		for _, l := range e.of(uint32(conj[i].field)) {
+			j.add(k, l.elem, conj[i].accepts(&l))
+		}
+	}
+	return j.holds()
 }
 
 // accepts reports whether a value satisfies one of the condition's predicates.

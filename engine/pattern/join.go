@@ -11,6 +11,11 @@ import "github.com/weir-project/weir/engine/field"
 // into an array must be satisfied together by one element of that array, each
 // array on its own, from the inside out. That takes a step a value and an
 // array element.
+//
+// One thing is given up for that. Where one array mixes scalars with arrays, as
+// a in {"a":["x",["x"]]}, a field that holds by the outer value is not tried
+// by the inner one as well. That could only matter to another field inside the
+// same array (a.b) that asks for absence.
 type join struct {
 	values *field.Values
 	words  int // of a set of conditions

@@ -81,8 +81,7 @@ type matcher struct {
 	dst     []uint32
 }
 
-func newMatcher(t testing.TB, rules ...*Pattern) *matcher {
-	t.Helper()
+func newMatcher(t interface{ Fatal(...any) }, rules ...*Pattern) *matcher {
 	m := &matcher{set: NewSet(rules)}
 	var err error
 	if m.program, err = field.Compile(m.set.Fields(), field.Options{}); err != nil {
