@@ -212,7 +212,7 @@ func (d *Dispatcher) accept(now time.Time) {
 	for i, j := range jobs {
 		jobs[i] = nil
 		j.first, j.Attempts, j.sent = now, 0, false
-		if (d.down || d.parkedKeys[j.Key] > 0) && d.mayPark(j.Key) {
+		if (d.down || d.parkedKeys[j.Key] > 0) && d.mayPark() {
 			d.park(j)
 			continue
 		}

@@ -68,6 +68,7 @@ func (p *Park) Waiting() int {
 }
 
 func (p *Park) expect(n int) { p.pending.Add(int64(n)) }
+func (p *Park) left(n int)   { p.pending.Add(-int64(n)) }
 
 // Frame appends an entry that no dispatcher has seen yet; see FrameJob.
 func (p *Park) Frame(dst []byte, e *transports.Entry) []byte {

@@ -8,7 +8,7 @@ import (
 )
 
 // mayPark says whether the park queue has room.
-func (d *Dispatcher) mayPark(uint64) bool {
+func (d *Dispatcher) mayPark() bool {
 	if d.cfg.Park == nil {
 		return false
 	}
@@ -45,19 +45,26 @@ func (d *Dispatcher) parkOverdue(now time.Time) {
 		if q.sent > 0 {
 			continue
 		}
-		if !d.mayPark(q.key) {
+		if !d.mayPark() {
 			return
 		}
-		d.ready = without(d.ready, q)
-		d.delayed = without(d.delayed, q)
+		if !q.blocked {
+			d.ready = without(d.ready, q)
+			d.delayed = without(d.delayed, q)
+		}
 		d.parkQueue(q)
 		j = d.oldest
 	}
 }
 
-// parkQueue parks every job of a live key queue that is in no list.
+// parkQueue parks the jobs of a live key queue that is in no list, as long as
+// there is room; what is left may not pass the parked ones.
 func (d *Dispatcher) parkQueue(q *keyQueue) {
 	for q.len() > 0 {
+		if !d.mayPark() {
+			q.overdue, q.blocked = true, true
+			return
+		}
 		j := q.jobs[q.head]
 		q.pop()
 		d.unlink(j)

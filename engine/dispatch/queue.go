@@ -60,6 +60,7 @@ type keyQueue struct {
 	sent      int       // jobs of the batch under way
 	notBefore time.Time // of the head's next attempt
 	overdue   bool      // park as soon as nothing of it is under way
+	blocked   bool      // in no list: earlier entries of the key are parked, and the park queue is full
 	next      *keyQueue // free list
 }
 
@@ -118,7 +119,11 @@ func (d *Dispatcher) enqueue(j *Job) {
 	}
 	d.newest = j
 	d.waiting++
-	if fresh {
+	switch {
+	case !fresh:
+	case d.parkedKeys[j.Key] > 0:
+		q.overdue, q.blocked = true, true
+	default:
 		d.ready = append(d.ready, q)
 	}
 }
@@ -228,7 +233,7 @@ func (d *Dispatcher) settleQueue(j *Job, retryAt time.Time) {
 	switch {
 	case q.len() == 0:
 		d.drop(in, q)
-	case q.overdue && d.mayPark(q.key):
+	case q.overdue && !j.parked && d.mayPark():
 		d.parkQueue(q)
 	case q.notBefore.IsZero():
 		if j.parked {
@@ -275,8 +280,13 @@ func (d *Dispatcher) finish(j *Job) {
 	}
 	d.windowCount--
 	d.windowSize -= len(j.Entry.Data)
+	d.cfg.Park.left(len(j.Entry.Data))
 	if d.parkedKeys[j.Key]--; d.parkedKeys[j.Key] <= 0 {
 		delete(d.parkedKeys, j.Key)
+		if q := d.keys[j.Key]; q != nil && q.blocked {
+			q.overdue, q.blocked = false, false
+			d.ready = append(d.ready, q)
+		}
 	}
 	d.stats.outcome(j.Outcome)
 	d.ended = append(d.ended, Ended{

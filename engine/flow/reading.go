@@ -80,6 +80,7 @@ type mark struct {
 type check struct {
 	*event.Check
 	slot, other int
+	text        bool // any string that is not empty passes
 }
 
 // slotRef says where a field is: a slot (>= 0), nowhere (absent) or a constant (<= firstConst).
@@ -204,6 +205,7 @@ func (r *reading) newLayout(l *event.Layout, raw *paths, bridged bool) layout {
 	}
 	for i := range l.Checks {
 		k := check{Check: &l.Checks[i], slot: raw.add(l.Checks[i].Path), other: -1}
+		k.text = k.Need == event.NeedText || k.Need == event.NeedString
 		if len(k.Other) > 0 {
 			k.other = raw.add(k.Other)
 		}

@@ -202,6 +202,9 @@ func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
 	for i := range l.checks {
 		k := &l.checks[i]
 		v := s.values.Get(k.slot)
+		if v.Kind == field.Absent && !k.Required || v.Kind == field.String && v.Len > 0 && k.text {
+			continue // what nearly every attribute is
+		}
 		var other []byte
 		if k.other >= 0 {
 			other = s.values.Get(k.other).JSON(doc)
