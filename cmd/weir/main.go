@@ -1,0 +1,40 @@
+// Command weir runs the event engine and looks after what belongs to it.
+//
+// Promise: exit code 0 says that all is fine, 1 that the command ran and the
+// answer is no, 2 that the command line or the configuration is wrong, 3 that
+// the environment failed (a port taken, a broker away, a disk full). With
+// --json a command prints one envelope {command, ok, result, errors} on
+// standard output and nothing else there; diagnostics go to standard error.
+//
+// This file is the one place that links transports and plug-in hosts.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/weir-project/weir/plugins"
+	"github.com/weir-project/weir/plugins/wasm"
+	"github.com/weir-project/weir/transports"
+	"github.com/weir-project/weir/transports/file"
+	"github.com/weir-project/weir/transports/local"
+	"github.com/weir-project/weir/transports/memory"
+)
+
+func main() {
+	p := &program{
+		transports: []transports.Transport{file.New(), local.New(), memory.New()},
+		hosts:      []plugins.Host{wasm.New(wasm.Config{})},
+		in:         os.Stdin,
+		out:        os.Stdout,
+		diag:       os.Stderr,
+		env:        os.LookupEnv,
+		signals: func(c chan<- os.Signal) func() {
+			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+			return func() { signal.Stop(c) }
+		},
+		exit: os.Exit,
+	}
+	os.Exit(p.run(os.Args[1:]))
+}

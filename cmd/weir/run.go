@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weir-project/weir/engine"
+	"github.com/weir-project/weir/engine/config"
+)
+
+// runOptions are the flags of run.
+type runOptions struct {
+	once  bool
+	drain time.Duration
+}
+
+func (p *program) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the configuration until every source has ended or a signal comes",
+		Long: "Run the configuration. It ends by itself when every source has ended and all is\n" +
+			"settled. SIGINT or SIGTERM stop intake and wait for what is in flight; a second\n" +
+			"signal quits at once, which loses nothing: what was not settled comes again.",
+		Args: cobra.NoArgs,
+		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, _ []string) (answer, error) {
+			plan, err := p.load(cmd)
+			if err != nil {
+				return answer{}, err
+			}
+			return p.runPlan(ctx, plan, o, cmd.Flags().Changed("config"))
+		}),
+	}
+	cmd.Flags().BoolVar(&o.once, "once", false, "end when what is there now is settled, also where sources would wait for more")
+	cmd.Flags().DurationVar(&o.drain, "drain", 30*time.Second, "how long a stop waits for events in flight")
+	return cmd
+}
+
+// runPlan runs a plan to its end and sums up.
+func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, configGiven bool) (answer, error) {
+	for _, m := range plan.Warnings {
+		fmt.Fprintln(p.diag, p.paint(yellow, "warning: ")+m.String())
+	}
+	if o.once {
+		endFollowing(plan)
+	}
+	log := newLog(p.diag, plan.Node.Log)
+	eng, err := engine.New(engine.Config{
+		Plan: plan, Transports: p.transports, Plugins: p.hosts, Log: log, DrainLimit: o.drain,
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer p.watchSignals(stop, o.drain)()
+	watch := newWatch(eng.Status, p.progressTo())
+	if o.once {
+		watch.idle = stop
+	}
+	start := time.Now()
+	endWatch := watch.start()
+	err = eng.Run(ctx)
+	endWatch()
+	s := summarize(eng.Status(), time.Since(start))
+	s.next = nextCommands(plan, s, p.configFlag(configGiven))
+	return answer{result: s, text: s.print}, err
+}
+
+// endFollowing turns waiting for more off where a source has such a setting.
+func endFollowing(plan *config.Plan) {
+	for _, s := range plan.Sources {
+		if s.Settings.Bool("follow") {
+			s.Settings["follow"] = false
+		}
+	}
+}
+
+// watchSignals calls stop at the first signal and leaves at the second. The
+// function it returns ends the watch.
+func (p *program) watchSignals(stop context.CancelFunc, drain time.Duration) (end func()) {
+	signals := make(chan os.Signal, 2)
+	forget := p.signals(signals)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-done:
+			return
+		case s := <-signals:
+			fmt.Fprintf(p.diag, "weir: %v: stopping, at most %v; again to quit at once\n", s, drain)
+			stop()
+		}
+		select {
+		case <-done:
+		case <-signals:
+			p.exit(exitEnvironment)
+		}
+	}()
+	return func() {
+		forget()
+		close(done)
+		<-ended
+	}
+}
+
+// summarize adds up what the engine counted.
+func summarize(st engine.Status, elapsed time.Duration) summary {
+	s := summary{
+		Seconds:     elapsed.Seconds(),
+		InFlight:    uint64(max(st.InFlight, 0)),
+		Outcomes:    map[string]uint64{},
+		DeadLetters: st.DeadLetters,
+		Routes:      []routeCount{},
+		Parked:      map[string]uint64{},
+	}
+	for _, source := range st.Sources {
+		s.Before += source.Before
+		for outcome, n := range source.Outcomes {
+			s.Outcomes[outcome] += n
+			s.Events += n
+		}
+	}
+	if s.Seconds > 0 {
+		s.PerSecond = float64(s.Events) / s.Seconds
+	}
+	for name, n := range st.Routes {
+		s.Routes = append(s.Routes, routeCount{name, n})
+	}
+	slices.SortFunc(s.Routes, func(a, b routeCount) int { return strings.Compare(a.Name, b.Name) })
+	for name, sink := range st.Sinks {
+		if sink.Parked > 0 {
+			s.Parked[name] = uint64(sink.Parked)
+		}
+	}
+	if s.DeadLetters == nil {
+		s.DeadLetters = map[string]uint64{}
+	}
+	return s
+}
+
+// configFlag repeats -c for commands that are suggested.
+func (p *program) configFlag(given bool) string {
+	if !given {
+		return ""
+	}
+	return " -c " + p.configFile
+}
+
+// maxNext is how many commands a summary suggests.
+const maxNext = 4
+
+// nextCommands suggests how to look at where events went.
+func nextCommands(plan *config.Plan, s summary, configFlag string) []string {
+	var next []string
+	sinks := slices.Clone(plan.Sinks)
+	if len(s.DeadLetters) > 0 {
+		sinks = append([]config.Sink{plan.DeadLetters.Sink}, sinks...)
+	}
+	for _, sink := range sinks {
+		switch path, queue := sink.Settings.String("path"), sink.Settings.String("queue"); {
+		case sink.Transport == "file" && path != "" && path != "-":
+			next = append(next, "head -n 3 "+relative(path))
+		case sink.Transport == "local" && queue != "":
+			next = append(next, fmt.Sprintf("weir queue receive %s --max 3 --ack=false%s", queue, configFlag))
+		}
+	}
+	return next[:min(len(next), maxNext)]
+}
+
+// relative shortens a path where it lies below the working directory.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(wd, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// progressTo is where progress is shown: nowhere with --json.
+func (p *program) progressTo() progress {
+	if p.json {
+		return progress{w: io.Discard}
+	}
+	return progress{w: p.diag, terminal: isTerminal(p.diag)}
+}
