@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -21,10 +22,17 @@ var (
 func TestI1I2I3I4I8EveryOperation(t *testing.T) {
 	const tickets = 26
 	t.Logf("seeds from %d", *seedFlag)
-	dry := vfs.NewFaults(vfs.NewMem(), vfs.Fault{})
+	mem := vfs.NewMem()
+	dry := vfs.NewFaults(mem, vfs.Fault{})
 	if out := work(dry, tickets); out.err != nil || out.committed != tickets {
 		t.Fatalf("without faults: %+v", out)
 	}
+	n, err := openNode(mem)
+	must(t, err)
+	if first, _ := n.log.Held(); first == 0 || len(n.log.begins) != keepSnapshots {
+		t.Fatalf("the workload must take snapshots and drop segments: first %d, snapshots at %v", first, n.log.begins)
+	}
+	must(t, n.close())
 	t.Logf("%d operations", dry.Ops())
 	for k := uint64(1); k <= dry.Ops()+20; k++ {
 		for _, fault := range []error{nil, syscall.EIO, syscall.ENOSPC} {
@@ -51,6 +59,17 @@ func TestI1I2I3I4I8EveryOperation(t *testing.T) {
 // recovered checks what is there, cuts the power, and checks that all is there again.
 func recovered(t *testing.T, name string, mem *vfs.Mem, out outcome) {
 	t.Helper()
+	names, _ := mem.List("data/snapshots")
+	for _, file := range names {
+		if !strings.HasSuffix(file, snapSuffix) {
+			continue
+		}
+		f, err := mem.Open("data/snapshots/" + file)
+		must(t, err)
+		if err := readSnapshot(f, func(byte, []byte) error { return nil }); err != nil {
+			t.Fatalf("%s: a snapshot got its name before it was durable: %v", name, err)
+		}
+	}
 	count, err := check(mem, out)
 	if err != nil {
 		t.Fatalf("%s: %v (%+v)", name, err, out)
