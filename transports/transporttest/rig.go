@@ -1,0 +1,384 @@
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/weir-project/weir/engine/vfs"
+	"github.com/weir-project/weir/transports"
+)
+
+const (
+	maxEvent = 1 << 20         // Env.MaxEvent
+	patience = 5 * time.Second // for something that must come
+	quiet    = 100 * time.Millisecond
+)
+
+// rig is a place with what the engine would keep about it.
+type rig struct {
+	f         Factory
+	dir       string
+	fs        vfs.FS
+	transport transports.Transport
+
+	source   transports.Source
+	caps     transports.Capabilities
+	assigned map[string]bool
+	held     []item // received by chunk and not handed out yet
+
+	sink    transports.Sink
+	limits  transports.Limits
+	mark    transports.Mark
+	entries int // numbers entry ids
+
+	resume  map[string]transports.Position // by partition: of the first event not settled
+	settled map[string]uint64              // by partition: ordinals before it are settled
+	commit  func()                         // called where the engine's commit would be; may be nil
+}
+
+// item is one event as it came.
+type item struct {
+	transports.Delivery
+	start   transports.Position // where its chunk starts
+	through transports.Position // the mark that settles it and all before it, where known
+	next    uint64              // the ordinal at through
+}
+
+// newRig makes a fresh place on the file system given.
+func newRig(f Factory, fsys vfs.FS, dir string) *rig {
+	return &rig{
+		f: f, dir: dir, fs: fsys, transport: f.Transport(), assigned: map[string]bool{},
+		resume: map[string]transports.Position{}, settled: map[string]uint64{},
+	}
+}
+
+// onDisk is a rig in a folder of its own, with both ends open.
+func onDisk(t *testing.T, f Factory) *rig {
+	t.Helper()
+	r := newRig(f, vfs.OS{}, t.TempDir())
+	must(t, r.open())
+	t.Cleanup(func() { must(t, r.close()) })
+	return r
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) env(name string) transports.Env {
+	return transports.Env{
+		Name: name, BaseDir: r.dir, DataDir: filepath.Join(r.dir, "data"), FS: r.fs,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxEvent: maxEvent,
+	}
+}
+
+// fill adds defaults and makes paths absolute, as configuration does.
+func (r *rig) fill(options []transports.Option, given transports.Settings) transports.Settings {
+	s := transports.Settings{}
+	for _, o := range options {
+		v, ok := given[o.Name]
+		if !ok {
+			v = o.Default
+		}
+		if text, isText := v.(string); o.Path && isText && !filepath.IsAbs(text) {
+			v = filepath.Join(r.dir, text)
+		}
+		if v != nil {
+			s[o.Name] = v
+		}
+	}
+	return s
+}
+
+// open opens the sink first, so that a place exists before it is read.
+func (r *rig) open() error {
+	if err := r.openSink(); err != nil {
+		return err
+	}
+	return r.openSource()
+}
+
+func (r *rig) openSink() error {
+	_, options := r.transport.Options()
+	sink, err := r.transport.NewSink(r.env("sink"), r.fill(options, r.f.Sink))
+	if err != nil {
+		return err
+	}
+	if err := sink.Open(context.Background()); err != nil {
+		return fmt.Errorf("open sink: %w", err)
+	}
+	r.sink, r.limits = sink, sink.Limits()
+	if staged := r.staged(); staged != nil {
+		return staged.Restore(r.mark)
+	}
+	return nil
+}
+
+func (r *rig) openSource() error {
+	source, err := r.newSource("source")
+	if err != nil {
+		return err
+	}
+	r.source, r.caps, r.held = source, source.Capabilities(), nil
+	if err := source.Open(context.Background(), r.resume, r); err != nil {
+		return fmt.Errorf("open source: %w", err)
+	}
+	return nil
+}
+
+func (r *rig) newSource(name string) (transports.Source, error) {
+	options, _ := r.transport.Options()
+	return r.transport.NewSource(r.env(name), r.fill(options, r.f.Source))
+}
+
+// Assigned implements transports.Listener.
+func (r *rig) Assigned(partition string) { r.assigned[partition] = true }
+
+// Revoked implements transports.Listener.
+func (r *rig) Revoked(partition string, _ time.Time) { delete(r.assigned, partition) }
+
+func (r *rig) staged() transports.Staged {
+	if r.f.PlainWrite {
+		return nil
+	}
+	staged, _ := r.sink.(transports.Staged)
+	return staged
+}
+
+func (r *rig) close() error {
+	return errors.Join(r.closeSource(), r.closeSink())
+}
+
+func (r *rig) closeSource() error {
+	if r.source == nil {
+		return nil
+	}
+	err := r.source.Close(context.Background())
+	r.source = nil
+	return err
+}
+
+func (r *rig) closeSink() error {
+	if r.sink == nil {
+		return nil
+	}
+	err := r.sink.Close(context.Background())
+	r.sink = nil
+	return err
+}
+
+// crash loses all that was not durable and opens the place anew. The old ends
+// are closed after the loss, when they can save nothing any more.
+func (r *rig) crash(seed uint64) error {
+	after := r.fs.(*vfs.Mem).Crash(seed)
+	if err := r.close(); err != nil {
+		return err
+	}
+	r.fs, r.transport = after, r.f.Transport()
+	return r.open()
+}
+
+// send gives entries to the sink until each is accepted, and returns an error
+// for what will never be.
+func (r *rig) send(entries ...transports.Entry) error {
+	for i := range entries {
+		if entries[i].ID == "" {
+			r.entries++
+			entries[i].ID = fmt.Sprintf("entry-%d", r.entries)
+		}
+	}
+	if staged := r.staged(); staged != nil {
+		return r.stage(staged, entries)
+	}
+	return r.write(entries)
+}
+
+func (r *rig) stage(staged transports.Staged, entries []transports.Entry) error {
+	var framed []byte
+	for i := range entries {
+		framed = staged.Frame(framed, &entries[i])
+	}
+	if err := staged.Append(framed, len(entries)); err != nil {
+		return err
+	}
+	m, err := staged.Sync()
+	if err != nil {
+		return err
+	}
+	r.mark = m
+	r.committed()
+	return staged.Publish(m)
+}
+
+func (r *rig) committed() {
+	if r.commit != nil {
+		r.commit()
+	}
+}
+
+// write keeps what is left of each key in order: an entry that failed for now
+// holds back the rest of the batch.
+func (r *rig) write(entries []transports.Entry) error {
+	deadline := time.Now().Add(patience)
+	for len(entries) > 0 {
+		n := len(entries)
+		if r.limits.Entries > 0 {
+			n = min(n, r.limits.Entries)
+		}
+		results := make([]transports.Result, n)
+		r.sink.Write(context.Background(), entries[:n], results)
+		done := 0
+		for done < n && results[done].Class == transports.OK {
+			done++
+		}
+		entries = entries[done:]
+		if done == n {
+			continue
+		}
+		failed := results[done]
+		if failed.Class != transports.Throttled && failed.Class != transports.Retry || time.Now().After(deadline) {
+			return fmt.Errorf("write: class %d: %w", failed.Class, failed.Err)
+		}
+	}
+	return nil
+}
+
+// receive returns up to max events that were not settled before, waiting up to
+// wait for the first.
+func (r *rig) receive(max int, wait time.Duration) ([]item, error) {
+	deadline := time.Now().Add(wait)
+	for {
+		got, err := r.receiveOnce(max, time.Until(deadline))
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if err != nil || len(got) > 0 || time.Now().After(deadline) {
+			return got, err
+		}
+	}
+}
+
+func (r *rig) receiveOnce(max int, wait time.Duration) ([]item, error) {
+	if len(r.held) == 0 {
+		all, err := r.pull(max, wait)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range all {
+			if r.caps.Positions == transports.KeptByEngine && it.Ordinal < r.settled[it.Partition] {
+				continue // as the engine skips what its log knows as settled
+			}
+			r.held = append(r.held, it)
+		}
+	}
+	n := min(max, len(r.held))
+	got := r.held[:n:n]
+	r.held = r.held[n:]
+	return got, nil
+}
+
+func (r *rig) pull(max int, wait time.Duration) ([]item, error) {
+	chunks, ok := r.source.(transports.ChunkSource)
+	if !ok {
+		got, err := r.source.Receive(context.Background(), max, wait)
+		items := make([]item, len(got))
+		for i, d := range got {
+			// All before an event is settled by its own position; it itself by its ordinal.
+			items[i] = item{Delivery: d, through: d.Position, next: d.Ordinal}
+		}
+		return items, err
+	}
+	c := transports.Chunk{Data: make([]byte, 0, 64<<10)}
+	if err := chunks.ReceiveChunk(context.Background(), &c, wait); err != nil {
+		return nil, err
+	}
+	return split(&c), nil
+}
+
+// split takes a chunk apart as the engine does.
+func split(c *transports.Chunk) []item {
+	var items []item
+	add := func(data []byte, ordinal uint64) {
+		items = append(items, item{Delivery: transports.Delivery{
+			ID: fmt.Sprintf("%s/%d", c.Partition, ordinal), Partition: c.Partition, Ordinal: ordinal, Data: data, Attempt: 1,
+		}})
+	}
+	if c.Ends != nil {
+		from := uint32(0)
+		for i, end := range c.Ends {
+			add(c.Data[from:end], c.Ordinal+uint64(i))
+			from = end
+		}
+	} else {
+		at := 0
+		for line := range bytes.Lines(c.Data) {
+			text := bytes.TrimRight(line, "\r\n")
+			if len(text) > 0 {
+				add(text, c.Ordinal+uint64(at))
+			}
+			at += len(line)
+		}
+	}
+	for i := range items {
+		items[i].start = c.Start
+	}
+	if n := len(items); n > 0 {
+		items[n-1].through, items[n-1].next = c.End, items[n-1].Ordinal+1
+	}
+	return items
+}
+
+// ack settles events in the order in which they came.
+func (r *rig) ack(items ...item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if r.caps.Positions == transports.KeptByBroker {
+		list := make([]transports.Settlement, len(items))
+		for i, it := range items {
+			list[i] = transports.Settlement{ID: it.ID, Partition: it.Partition}
+		}
+		return errors.Join(r.source.Settle(context.Background(), list)...)
+	}
+	var list []transports.Settlement
+	for _, it := range items {
+		r.settled[it.Partition] = it.Ordinal + 1
+		if it.through == nil {
+			if r.resume[it.Partition] == nil {
+				// Ordinals mean nothing after a restart without the low mark of their partition.
+				r.resume[it.Partition] = it.start
+			}
+			continue
+		}
+		r.resume[it.Partition] = it.through
+		list = append(list, transports.Settlement{Partition: it.Partition, Through: it.through, Ordinal: it.next})
+	}
+	r.committed()
+	if len(list) == 0 {
+		return nil
+	}
+	for _, err := range r.source.Settle(context.Background(), list[len(list)-1:]) {
+		// The mark may stand where it stood: an event's own position settles what is before it.
+		if err != nil && !errors.Is(err, transports.ErrNotHeld) {
+			return err
+		}
+	}
+	return nil
+}
+
+// nack gives an event back.
+func (r *rig) nack(it item, delay time.Duration) error {
+	return errors.Join(r.source.Settle(context.Background(), []transports.Settlement{
+		{ID: it.ID, Partition: it.Partition, Nack: true, Delay: delay, Reason: "conformance"},
+	})...)
+}
