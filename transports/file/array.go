@@ -27,6 +27,7 @@ type arrayReader struct {
 	data  []byte  // its bytes, at most maxEvent
 	ready bool    // it is whole and not given yet
 	end   int64   // the offset after it
+	ends  []int64 // the offsets after the elements of the last chunk
 }
 
 type arrayState uint8
@@ -56,13 +57,13 @@ func newArrayReader(r io.Reader, name string, start int64, index uint64, maxEven
 func (a *arrayReader) at() int64 { return a.in.off - int64(len(a.rest)) }
 
 func (a *arrayReader) read(c *transports.Chunk, _ bool) (run, error) {
-	c.Data, c.Ends = roomy(c.Data), c.Ends[:0]
+	c.Data, c.Ends, a.ends = roomy(c.Data), c.Ends[:0], a.ends[:0]
 	if a.in.off < a.start {
 		return run{busy: true}, a.in.skip(a.start, a.buf)
 	}
 	went := run{from: a.off, fromIndex: a.index}
 	err := a.fill(c)
-	went.to, went.toIndex = a.off, a.index
+	went.to, went.toIndex, went.ends = a.off, a.index, a.ends
 	if len(c.Ends) > 0 {
 		if err != nil && a.in.err == nil { // comes again with the next read
 			a.in.err, a.rest = err, nil
@@ -115,6 +116,7 @@ func (a *arrayReader) put(c *transports.Chunk) bool {
 	c.Ends = append(c.Ends, uint32(len(c.Data)))
 	a.ready, a.data, a.el = false, a.data[:0], element{}
 	a.off = a.end
+	a.ends = append(a.ends, a.end)
 	a.index++
 	return true
 }

@@ -18,11 +18,14 @@
 //	| 0x01 | form | device | inode | head n | head hash | restart | offset | index |
 //
 // form is 'l' for lines and 'a' for the elements of an array. Head hash is
-// XXH3-64 of the file's first n bytes (at most 256). Restart counts
-// how often a file with this very identity was emptied and begun again. Offset
-// is in bytes of the unpacked stream, index counts the elements of an array
-// before it. The partition is the identity as text:
-// device-inode-n-hash in hexadecimal, and +restart where that is not 0.
+// XXH3-64 of the file's first n bytes (at most 256). Restart counts the files
+// that had the same partition before, such as this one before it was emptied
+// and begun again. Offset is in bytes of the unpacked stream, index counts the
+// elements of an array before it.
+//
+// The partition is device-inode-hash in hexadecimal, and +restart where that is
+// not 0. Its hash is that of the head up to the first line break: a partition
+// keeps its name while the file grows, also where no position is known yet.
 //
 // The sink remembers beside the commit log, in sinks/NAME.file.json of the data
 // folder, which file it is at; state.go draws it.

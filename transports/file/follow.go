@@ -148,11 +148,9 @@ func (s *source) noticeRestart(f *openFile, size int64) error {
 	if err != nil || !ready {
 		return err
 	}
-	restart := f.id.restart + 1
-	if f.id, err = identify(t.f, t.node); err != nil {
+	if f.id, err = s.newIdentity(t.f, t.node); err != nil {
 		return err
 	}
-	f.id.restart = restart
 	f.partition = f.id.partition()
 	t.off, t.emptied, t.idle = plainStart(head), false, false
 	f.read = &plainLines{f: t.f, name: f.path, off: t.off, maxEvent: s.env.MaxEvent}
@@ -170,8 +168,8 @@ func firstLine(f vfs.File) (head []byte, ready bool, err error) {
 // finish closes a file that was read to its end.
 func (s *source) finish(i int) error {
 	f := s.files[i]
-	end := place{id: f.id, form: formLines, offset: f.tail.off}
-	s.follow.finished[f.tail.node] = end
+	end := resumed{place{id: f.id, form: formLines, offset: f.tail.off}, f.partition}
+	s.follow.finished[f.tail.node] = end.place
 	kept := s.resume[:0]
 	for _, at := range s.resume {
 		if at.id.node != f.tail.node {

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,10 +28,20 @@ type identity struct {
 	headLen  uint16
 	headHash uint64
 	restart  uint32
+	// line is the hash of the head up to its first line break. It names the
+	// partition, since it stays the same while a file grows; it is no part of
+	// positions.
+	line uint64
+}
+
+// resumed is where the last run stood in a partition.
+type resumed struct {
+	place
+	partition string
 }
 
 func (id identity) partition() string {
-	text := fmt.Sprintf("%x-%x-%x-%016x", id.node[0], id.node[1], id.headLen, id.headHash)
+	text := fmt.Sprintf("%x-%x-%016x", id.node[0], id.node[1], id.line)
 	if id.restart > 0 {
 		text += fmt.Sprintf("+%d", id.restart)
 	}
@@ -53,7 +64,11 @@ func identify(f vfs.File, node [2]uint64) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	return identity{node: node, headLen: uint16(len(head)), headHash: xxh3.Hash(head)}, nil
+	line := head
+	if at := bytes.IndexByte(head, '\n'); at >= 0 {
+		line = head[:at+1]
+	}
+	return identity{node: node, headLen: uint16(len(head)), headHash: xxh3.Hash(head), line: xxh3.Hash(line)}, nil
 }
 
 // begins says whether f begins as the identity says.

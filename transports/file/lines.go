@@ -23,7 +23,9 @@ type reader interface {
 type run struct {
 	from, to           int64  // offsets in the unpacked stream: first event, event after the last
 	fromIndex, toIndex uint64 // the same counted in elements, for an array
-	busy               bool   // nothing was given, but the reader is getting on
+	// ends are the offsets after each element of an array, until the next read.
+	ends []int64
+	busy bool // nothing was given, but the reader is getting on
 }
 
 // plainLines reads lines of an unpacked file straight into chunks. The

@@ -72,23 +72,21 @@ func (s *source) begin(f vfs.File, info vfs.Info, path string) (*openFile, error
 	if found && s.cfg.follow && at.offset > size {
 		s.env.Log.Warn("file source: the file was emptied since the last run; reading it from its beginning",
 			"source", s.env.Name, "path", path, "had", at.offset, "has", size)
-		restart := at.id.restart + 1
-		at = place{}
-		if at.id, err = identify(f, info.ID); err != nil {
-			return nil, err
-		}
-		at.id.restart = restart
-	} else if !found {
-		if at.id, err = identify(f, info.ID); err != nil {
-			return nil, err
-		}
+		found = false
 	}
-	o := &openFile{path: path, f: f, id: at.id, partition: at.id.partition()}
+	if !found {
+		at = resumed{}
+		if at.id, err = s.newIdentity(f, info.ID); err != nil {
+			return nil, err
+		}
+		at.partition = at.id.partition()
+	}
+	o := &openFile{path: path, f: f, id: at.id, partition: at.partition}
 	head, err := readHead(f, headBytes)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.chooseReader(o, f, head, at, size); err != nil {
+	if err := s.chooseReader(o, f, head, at.place, size); err != nil {
 		return nil, err
 	}
 	adviseSequential(f)
@@ -98,21 +96,31 @@ func (s *source) begin(f vfs.File, info vfs.Info, path string) (*openFile, error
 
 // matching finds the position of the last run in this very file: of several
 // (the file was begun again) the youngest.
-func (s *source) matching(f vfs.File, node [2]uint64) (place, bool, error) {
-	best, found := place{}, false
+func (s *source) matching(f vfs.File, node [2]uint64) (resumed, bool, error) {
+	best, found := resumed{}, false
 	for _, at := range s.resume {
 		if at.id.node != node || found && at.id.restart <= best.id.restart {
 			continue
 		}
 		same, err := at.id.begins(f)
 		if err != nil {
-			return place{}, false, err
+			return resumed{}, false, err
 		}
 		if same {
 			best, found = at, true
 		}
 	}
 	return best, found, nil
+}
+
+// newIdentity makes the identity of a file that no position is known of. Where
+// another file had its partition before, it gets the next restart.
+func (s *source) newIdentity(f vfs.File, node [2]uint64) (identity, error) {
+	id, err := identify(f, node)
+	for err == nil && s.knows(id.partition()) {
+		id.restart++
+	}
+	return id, err
 }
 
 // plainStart is where the first line of an unpacked file begins.

@@ -199,27 +199,38 @@ func TestStandardInputUnblocksOnClose(t *testing.T) {
 	}
 }
 
+// I8, for single deliveries: Position is that of the event, Next of the one after.
 func TestReceiveSplits(t *testing.T) {
-	fsys := vfs.NewMem()
-	put(t, fsys, "/d/in", "one\r\n\n"+strings.Repeat("x", 70_000)+"\ntwo\n")
-	env := testEnv(t, fsys)
-	s := openSource(t, env, transports.Settings{"path": "in"}, nil)
-	var have []transports.Delivery
-	for {
-		ds, err := s.Receive(t.Context(), 1, time.Second)
-		if err != nil {
-			break
+	long := strings.Repeat("x", 70_000)
+	for name, text := range map[string]string{
+		"lines": "1\r\n\n" + long + "\n2\n3",
+		"array": ` [1 ,"` + long + `",2, 3] `,
+	} {
+		fsys := vfs.NewMem()
+		put(t, fsys, "/d/in", text)
+		env, set := testEnv(t, fsys), transports.Settings{"path": "in"}
+		all := func(resume map[string]transports.Position) (have []transports.Delivery) {
+			s := openSource(t, env, set, resume)
+			for {
+				ds, err := s.Receive(t.Context(), 1, time.Second)
+				if err != nil {
+					return have
+				}
+				have = append(have, ds...)
+			}
 		}
-		have = append(have, ds...)
-	}
-	if len(have) != 3 || string(have[0].Data) != "one" || len(have[1].Data) != env.MaxEvent+1 || string(have[2].Data) != "two" {
-		t.Fatalf("%d deliveries: %.200v", len(have), have)
-	}
-	again := openSource(t, env, transports.Settings{"path": "in"}, map[string]transports.Position{have[2].Partition: have[2].Position})
-	ds, err := again.Receive(t.Context(), 10, time.Second)
-	must(t, err)
-	if len(ds) != 1 || ds[0].ID != have[2].ID {
-		t.Errorf("resumed at the last: %+v", ds)
+		have := all(nil)
+		if len(have) != 4 || string(have[0].Data) != "1" || len(have[1].Data) != env.MaxEvent+1 || string(have[3].Data) != "3" {
+			t.Fatalf("%s: %d deliveries: %.200v", name, len(have), have)
+		}
+		for i, d := range have {
+			for rest, pos := range map[int]transports.Position{i: d.Position, i + 1: d.Next} {
+				again := all(map[string]transports.Position{d.Partition: pos})
+				if len(again) != len(have)-rest || len(again) > 0 && again[0].ID != have[rest].ID {
+					t.Errorf("%s: resumed at %d: %d deliveries, want %d", name, rest, len(again), len(have)-rest)
+				}
+			}
+		}
 	}
 }
 

@@ -27,36 +27,48 @@ func (s *source) Receive(ctx context.Context, most int, wait time.Duration) ([]t
 	return given, nil
 }
 
-// deliveries splits a chunk. Elements of an array carry the position of the
-// chunk's first; their ordinals tell them apart.
+// deliveries splits a chunk.
 func (s *source) deliveries(c *transports.Chunk) []transports.Delivery {
 	var dst []transports.Delivery
-	start, err := parsePosition(c.Start)
-	one := func(data []byte, ordinal uint64) {
-		pos := c.Start
-		if err == nil && c.Ends == nil {
-			start.offset = int64(ordinal)
-			pos = s.slab.make(start)
+	at, err := parsePosition(c.Start)
+	if err != nil { // the source made it itself
+		panic(err)
+	}
+	pos := c.Start
+	// next is the offset after the event in the unpacked stream.
+	one := func(data []byte, ordinal uint64, next int64) {
+		at.offset = next
+		if c.Ends != nil {
+			at.index = ordinal + 1
+		} else { // blank lines may stand between the last event and this one
+			pos = s.slab.make(place{id: at.id, form: at.form, offset: int64(ordinal)})
 		}
+		after := s.slab.make(at)
 		dst = append(dst, transports.Delivery{
 			ID:        fmt.Sprintf("%s@%d", c.Partition, ordinal),
 			Partition: c.Partition,
 			Position:  pos,
+			Next:      after,
 			Ordinal:   ordinal,
 			Data:      data,
 			Attempt:   1,
 		})
-	}
-	if c.Oversize > 0 {
-		one(append(c.Data[:len(c.Data):len(c.Data)], 0), c.Ordinal)
-		return dst
+		pos = after
 	}
 	if c.Ends != nil {
 		from := uint32(0)
 		for i, to := range c.Ends {
-			one(c.Data[from:to:to], c.Ordinal+uint64(i))
+			one(marked(c, c.Data[from:to:to]), c.Ordinal+uint64(i), s.ends[i])
 			from = to
 		}
+		return dst
+	}
+	if c.Oversize > 0 {
+		end, err := parsePosition(c.End)
+		if err != nil {
+			panic(err)
+		}
+		one(marked(c, c.Data), c.Ordinal, end.offset)
 		return dst
 	}
 	for off := 0; off < len(c.Data); {
@@ -66,9 +78,17 @@ func (s *source) deliveries(c *transports.Chunk) []transports.Delivery {
 		}
 		line := bytes.TrimSuffix(c.Data[off:end:end], []byte{'\r'})
 		if len(bytes.TrimSpace(line)) > 0 {
-			one(line, c.Ordinal+uint64(off))
+			one(line, c.Ordinal+uint64(off), int64(c.Ordinal)+int64(next))
 		}
 		off = next
 	}
 	return dst
+}
+
+// marked makes the beginning of an oversized event longer than any event may be.
+func marked(c *transports.Chunk, data []byte) []byte {
+	if c.Oversize == 0 {
+		return data
+	}
+	return append(data[:len(data):len(data)], 0)
 }

@@ -28,13 +28,14 @@ type source struct {
 	opened   bool
 	closed   bool
 	listener transports.Listener
-	resume   []place     // of the last run, not taken up yet
+	resume   []resumed   // of the last run, not taken up yet
 	queue    []string    // files to read once, in order
 	files    []*openFile // being read
 	turn     int         // the next of files to ask
 	slab     positions
 	follow   follower
 	own      transports.Chunk // Receive's
+	ends     []int64          // of the last chunk's elements; see run
 	pending  []transports.Delivery
 	failed   error // the end of the source by an error
 
@@ -90,7 +91,7 @@ func (s *source) Open(_ context.Context, resume map[string]transports.Position, 
 			return s.errorf("open: partition %s: %w: %w", partition, err, transports.ErrFatal)
 		}
 		s.learn(partition)
-		s.resume = append(s.resume, at)
+		s.resume = append(s.resume, resumed{at, partition})
 	}
 	s.opened = true
 	switch {
@@ -219,6 +220,7 @@ func (s *source) give(f *openFile, c *transports.Chunk, whole bool) (busy bool, 
 	at := place{id: f.id, form: f.form, offset: went.from, index: went.fromIndex}
 	c.Partition = f.partition
 	c.Start = s.slab.make(at)
+	s.ends = went.ends
 	at.offset, at.index = went.to, went.toIndex
 	c.End = s.slab.make(at)
 	c.Ordinal = uint64(went.from)
@@ -273,6 +275,12 @@ func (s *source) assigned(partition string) {
 	if s.listener != nil {
 		s.listener.Assigned(partition)
 	}
+}
+
+func (s *source) knows(partition string) bool {
+	s.knownMu.Lock()
+	defer s.knownMu.Unlock()
+	return s.known[partition]
 }
 
 func (s *source) learn(partition string) {
