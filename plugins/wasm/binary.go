@@ -174,6 +174,7 @@ type module struct {
 	exports   []exportEntry
 	size      int
 	hasStart  bool
+	start     uint32 // function index
 	importFns int
 }
 
@@ -241,7 +242,7 @@ func (m *module) read(id byte, r *reader) {
 			m.exports = append(m.exports, exportEntry{name: r.name(), kind: r.byte(), index: r.u32()})
 		}
 	case secStart:
-		m.hasStart = true
+		m.hasStart, m.start = true, r.u32()
 	}
 }
 

@@ -65,6 +65,9 @@ func checkContract(m *module, kind plugins.Kind) []error {
 			all = append(all, fmt.Errorf("a table begins with %d entries, at most %d", t.min, maxTableSize))
 		}
 	}
+	if typ, ok := m.funcType(m.start); m.hasStart && (!ok || typ != signature{}) {
+		all = append(all, fmt.Errorf("the start function has the signature %s, want ()", typ))
+	}
 	for _, w := range contractExports(kind) {
 		if err := checkExport(m, w); err != nil {
 			all = append(all, err)

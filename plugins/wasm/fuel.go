@@ -22,9 +22,13 @@ import (
 // is refused here; the compiler would accept it.
 
 const (
-	fuelExport = "weir_fuel" // reserved: a module that exports it is refused
+	// Reserved: a module that exports one of these is refused.
+	fuelExport  = "weir_fuel"
+	startExport = "weir_start" // the start function, which the host calls itself
 
-	maxLocals    = 50_000
+	maxFunctions = 50_000 // compiling costs some 20 us each, and cannot be interrupted
+	maxLocals    = 50_000 // of one function
+	maxAllLocals = 1 << 20
 	maxTableSize = 1 << 16 // entries; table.grow takes no guest memory
 
 	costImport = 40
@@ -35,15 +39,21 @@ var errFuelGlobal = errors.New("a function names a global that the module does n
 
 // meter rewrites one module.
 type meter struct {
-	m    *module
-	fuel uint32 // index of the global
+	m      *module
+	fuel   uint32 // index of the global
+	locals uint64 // of all functions
 }
 
 // addFuel returns the module with its fuel global, its checks, and bounds on
 // its tables.
 func addFuel(m *module, start int64) ([]byte, error) {
-	if _, forged := m.export(fuelExport); forged {
-		return nil, fmt.Errorf("export %q is reserved for the host", fuelExport)
+	for _, name := range []string{fuelExport, startExport} {
+		if _, forged := m.export(name); forged {
+			return nil, fmt.Errorf("export %q is reserved for the host", name)
+		}
+	}
+	if n := len(m.funcs); n > maxFunctions {
+		return nil, fmt.Errorf("%d functions, at most %d", n, maxFunctions)
 	}
 	x := &meter{m: m, fuel: uint32(m.globals)}
 	out := append(make([]byte, 0, m.size+m.size/2), wasmHeader...)
@@ -63,6 +73,7 @@ func addFuel(m *module, start int64) ([]byte, error) {
 			out, wroteGlobal = appendSection(out, s.id, x.globalSection(s.body, start)), true
 		case secExport:
 			out, wroteExport = appendSection(out, s.id, x.exportSection(s.body)), true
+		case secStart: // runs under the host's eyes, by its export
 		case secTable:
 			out = appendSection(out, s.id, tableSection(m.tables))
 		case secCode:
@@ -112,9 +123,16 @@ func (x *meter) globalSection(body []byte, start int64) []byte {
 }
 
 func (x *meter) exportSection(body []byte) []byte {
-	entry := appendLEB(nil, uint64(len(fuelExport)))
-	entry = append(append(entry, fuelExport...), kindGlobal)
-	return grown(body, appendLEB(entry, uint64(x.fuel)))
+	body = grown(body, export(fuelExport, kindGlobal, x.fuel))
+	if x.m.hasStart {
+		body = grown(body, export(startExport, kindFunc, x.m.start))
+	}
+	return body
+}
+
+func export(name string, kind byte, index uint32) []byte {
+	entry := append(appendLEB(nil, uint64(len(name))), name...)
+	return appendLEB(append(entry, kind), uint64(index))
 }
 
 // tableSection gives every table a maximum: growing past it answers -1.
@@ -179,8 +197,9 @@ func (x *meter) function(dst []byte, marks []mark, code []byte, typ uint32) ([]b
 		locals += uint64(r.u32())
 		r.byte()
 	}
-	if locals > maxLocals {
-		return dst, marks, fmt.Errorf("%d locals, at most %d", locals, maxLocals)
+	x.locals += locals
+	if locals > maxLocals || x.locals > maxAllLocals {
+		return dst, marks, fmt.Errorf("%d locals, %d so far: at most %d and %d", locals, x.locals, maxLocals, maxAllLocals)
 	}
 	start := r.at
 	marks, err := x.scan(r, append(marks, mark{at: start, shift: -1}))

@@ -22,6 +22,10 @@ const (
 	bufOut = 1
 )
 
+// noAnswer stands in the out buffer before a call. No right answer is it: a
+// failed event takes no output.
+const noAnswer = 0xffffffff
+
 const maxErrorText = 4 << 10 // bytes of a guest's stack or output in an error
 
 // instance is a running module. Every view of its memory is read anew after
@@ -90,9 +94,7 @@ func (p *plugin) start(ctx context.Context, config json.RawMessage) (*instance, 
 		wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	in.ctx.setup = nil
 	if err != nil {
-		// A start function may have run before the failure; the module is not
-		// reachable any more, so its memory is freed here.
-		memory.Free()
+		memory.Free() // nobody else can: there is no module
 		return nil, p.errorf("start", in.cause(err))
 	}
 	if !taken {
@@ -112,9 +114,11 @@ func (p *plugin) start(ctx context.Context, config json.RawMessage) (*instance, 
 
 func (in *instance) init(config json.RawMessage) error {
 	in.fuel.Set(startFuel)
-	if f := in.mod.ExportedFunction("_initialize"); f != nil {
-		if _, err := in.call(f); err != nil {
-			return in.p.errorf("_initialize", err)
+	for _, name := range []string{startExport, "_initialize"} {
+		if f := in.mod.ExportedFunction(name); f != nil {
+			if _, err := in.call(f); err != nil {
+				return in.p.errorf(name, err)
+			}
 		}
 	}
 	if _, err := in.call(in.mod.ExportedFunction("weir_abi_1")); err != nil {
@@ -252,7 +256,14 @@ func (in *instance) run(batch *plugins.Batch, answers []uint32) error {
 	if !ok {
 		return fmt.Errorf("the in buffer at %d left the guest's memory", at)
 	}
+	answer, ok := in.mem.Read(to, uint32(out))
+	if !ok {
+		return fmt.Errorf("the out buffer at %d left the guest's memory", to)
+	}
 	batch.CopyTo(view)
+	for i := range answer {
+		answer[i] = 0xff // so that an event without an answer shows
+	}
 	in.stack[0] = uint64(size)
 	status, err := in.call(in.filter)
 	if err != nil {
@@ -261,17 +272,19 @@ func (in *instance) run(batch *plugins.Batch, answers []uint32) error {
 	if status != 0 {
 		return fmt.Errorf("weir_filter failed: %w", in.said(status))
 	}
-	view, ok = in.mem.Read(to, uint32(out))
-	if !ok {
+	if answer, ok = in.mem.Read(to, uint32(out)); !ok {
 		return fmt.Errorf("the out buffer at %d left the guest's memory", to)
 	}
 	wrong := uint32(0)
 	for i := range answers {
-		a := binary.LittleEndian.Uint32(view[i*4:])
+		a := binary.LittleEndian.Uint32(answer[i*4:])
 		answers[i] = a
-		wrong |= a
+		wrong |= a &^ in.p.answerMask
+		if a == noAnswer {
+			wrong = a
+		}
 	}
-	if wrong&^in.p.answerMask != 0 {
+	if wrong != 0 {
 		return in.wrongAnswer(answers)
 	}
 	return nil
@@ -279,6 +292,9 @@ func (in *instance) run(batch *plugins.Batch, answers []uint32) error {
 
 func (in *instance) wrongAnswer(answers []uint32) error {
 	for i, a := range answers {
+		if a == noAnswer {
+			return fmt.Errorf("event %d of %d has no answer", i, len(answers))
+		}
 		if a&^in.p.answerMask != 0 {
 			return fmt.Errorf("the answer %#x for event %d names an output that the manifest does not have", a, i)
 		}

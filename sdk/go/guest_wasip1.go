@@ -24,6 +24,7 @@ func hostNow(event int32) int64
 // Buffers of the host, as words so that they are 8-aligned.
 var (
 	buffers [2][]uint64
+	batch   Batch
 	event   Event
 )
 
@@ -49,25 +50,24 @@ func initialise(n int32) int32 {
 		return refuse("the plug-in called neither weir.Filter nor weir.Switch in an init function")
 	}
 	config := Config{append([]byte(nil), bytesOf(buffers[0], int(n))...)}
-	f, err := opener(config)
-	if err != nil {
+	if err := opener(config); err != nil {
 		return refuse(err.Error())
 	}
-	run = f
+	if yes == nil && choose == nil {
+		return refuse("the plug-in gave no filter")
+	}
 	return 0
 }
 
 //go:wasmexport weir_filter
 func filter(n int32) int32 {
-	batch, ok := ReadBatch(bytesOf(buffers[0], int(uint32(n))))
+	var ok bool
+	batch, ok = ReadBatch(bytesOf(buffers[0], int(uint32(n))))
 	if !ok {
 		return refuse("the in buffer holds no batch")
 	}
 	out := unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(buffers[1]))), batch.Len())
-	for i := range out {
-		batch.Event(i, &event)
-		out[i] = run(&event)
-	}
+	batch.answer(&event, out)
 	return 0
 }
 

@@ -14,18 +14,28 @@ type Text struct {
 
 // Is says whether the string equals another. It does not allocate.
 func (t Text) Is(s string) bool {
-	if !t.Escaped {
-		return string(t.Raw) == s
+	if t.Escaped {
+		return t.same(s)
 	}
-	rest, ok := t.cut(s)
-	return ok && len(rest) == 0
+	return string(t.Raw) == s
 }
 
 // HasPrefix says whether the string begins with another. It does not allocate.
 func (t Text) HasPrefix(s string) bool {
-	if !t.Escaped {
-		return len(t.Raw) >= len(s) && string(t.Raw[:len(s)]) == s
+	if t.Escaped {
+		return t.begins(s)
 	}
+	return len(t.Raw) >= len(s) && string(t.Raw[:len(s)]) == s
+}
+
+//go:noinline // so that Is is inlined
+func (t Text) same(s string) bool {
+	rest, ok := t.cut(s)
+	return ok && len(rest) == 0
+}
+
+//go:noinline // so that HasPrefix is inlined
+func (t Text) begins(s string) bool {
 	_, ok := t.cut(s)
 	return ok
 }

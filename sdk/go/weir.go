@@ -15,8 +15,8 @@ package weir
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
+	"unsafe"
 )
 
 // Answers of a Switch. An output of the manifest is 1 << its place in the list.
@@ -30,30 +30,44 @@ const (
 // instance; its error refuses the configuration, and operators read the text.
 // Call it in an init function.
 func Filter(open func(Config) (func(*Event) bool, error)) {
-	Switch(func(c Config) (func(*Event) uint32, error) {
-		yes, err := open(c)
-		if err != nil {
-			return nil, err
-		}
-		if yes == nil {
-			return nil, errors.New("the plug-in gave no filter")
-		}
-		return func(e *Event) uint32 {
-			if yes(e) {
-				return Yes
-			}
-			return No
-		}, nil
-	})
+	opener = func(c Config) (err error) {
+		yes, err = open(c)
+		return err
+	}
 }
 
 // Switch hands over a filter that answers with outputs, or Failed.
-func Switch(open func(Config) (func(*Event) uint32, error)) { opener = open }
+func Switch(open func(Config) (func(*Event) uint32, error)) {
+	opener = func(c Config) (err error) {
+		choose, err = open(c)
+		return err
+	}
+}
 
 var (
-	opener func(Config) (func(*Event) uint32, error)
-	run    func(*Event) uint32
+	opener func(Config) error
+	yes    func(*Event) bool   // what Filter's open gave
+	choose func(*Event) uint32 // what Switch's open gave
 )
+
+// answer runs the plug-in over a batch. A call costs much in a guest, so there
+// is one an event here, and the accessors of Event are small enough to inline.
+func (b *Batch) answer(e *Event, out []uint32) {
+	if choose != nil {
+		for i := range out {
+			b.Event(i, e)
+			out[i] = choose(e)
+		}
+		return
+	}
+	for i := range out {
+		b.Event(i, e)
+		out[i] = No
+		if yes(e) {
+			out[i] = Yes
+		}
+	}
+}
 
 const (
 	headerBytes = 16
@@ -63,31 +77,42 @@ const (
 // Batch is a run of events as the host wrote it.
 type Batch struct {
 	count, slots int
-	table, data  []byte
+	table        []uint64
+	data         []byte
+	words        []uint64 // data as numbers
 }
 
-// ReadBatch reads a batch; ok is false if the bytes are none of ABI v1.
+// ReadBatch reads a batch; ok is false if the bytes are none of ABI v1. Batches
+// are little-endian, as guests are, and stand at an 8-aligned address.
 func ReadBatch(b []byte) (batch Batch, ok bool) {
 	le := binary.LittleEndian
 	if len(b) < headerBytes || string(b[:4]) != "WRB1" || int64(le.Uint32(b[12:])) != int64(len(b)) {
 		return Batch{}, false
 	}
 	count, slots := int64(le.Uint32(b[4:])), int64(le.Uint16(b[8:]))
-	table := count * slots * slotBytes
-	if table > int64(len(b)-headerBytes) {
+	if count*slots*slotBytes > int64(len(b)-headerBytes) || uintptr(unsafe.Pointer(&b[0]))&7 != 0 {
 		return Batch{}, false
 	}
-	rest := b[headerBytes:]
-	return Batch{count: int(count), slots: int(slots), table: rest[:table], data: rest[table:]}, true
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)[headerBytes/8:]
+	n := int(count * slots)
+	return Batch{
+		count: int(count), slots: int(slots),
+		table: words[:n], words: words[n:], data: b[headerBytes+n*slotBytes:],
+	}, true
 }
 
 // Len is the number of events.
-func (b Batch) Len() int { return b.count }
+func (b *Batch) Len() int { return b.count }
 
 // Event sets e to the n-th event, which must exist.
-func (b Batch) Event(n int, e *Event) {
-	width := b.slots * slotBytes
-	e.index, e.slots, e.data = n, b.table[n*width:(n+1)*width], b.data
+func (b *Batch) Event(n int, e *Event) {
+	if n < 0 || n >= b.count {
+		panic("weir: no such event")
+	}
+	if e.batch != b { // pointers are written once a batch: each costs a barrier
+		e.batch = b
+	}
+	e.index, e.first = n, n*b.slots
 }
 
 // Type is the sort of value that a slot holds.
@@ -107,75 +132,77 @@ const (
 // Event is one event: the values of the manifest's fields, by slot. It is
 // valid while the filter looks at it.
 type Event struct {
-	slots, data []byte
-	index       int
+	batch *Batch
+	index int
+	first int // its first slot in the batch's table
 }
 
 // Index is the event's place in its batch.
 func (e *Event) Index() int { return e.index }
 
-func (e *Event) slot(n int) (t Type, flags uint32, part []byte) {
-	at := n * slotBytes
-	if n < 0 || at+slotBytes > len(e.slots) {
-		return Absent, 0, nil
-	}
-	word := binary.LittleEndian.Uint64(e.slots[at:])
-	from, meta := uint64(uint32(word)), uint32(word>>32)
-	to := from + uint64(meta&0xffffff)
-	if to > uint64(len(e.data)) {
-		return Absent, 0, nil
-	}
-	return Type(meta >> 24 & 15), meta >> 28, e.data[from:to]
-}
+// A slot's word: offset 32 bits, length 24, type 4, flags 4.
+const (
+	lengthMask = 1<<24 - 1
+	typeShift  = 56
+	flagShift  = 60
+)
 
 // Type is what a slot holds; slots that do not exist are Absent.
 func (e *Event) Type(slot int) Type {
-	t, _, _ := e.slot(slot)
-	return t
+	if uint(slot) >= uint(e.batch.slots) {
+		return Absent
+	}
+	return Type(e.slot(slot) >> typeShift & 15)
 }
 
 // Text is the string of a slot, ok false if it holds none.
 func (e *Event) Text(slot int) (s Text, ok bool) {
-	t, flags, part := e.slot(slot)
-	if t != String {
-		return Text{}, false
+	if e.Type(slot) != String {
+		return
 	}
-	return Text{Raw: part, Escaped: flags&1 != 0}, true
+	w := e.slot(slot)
+	return Text{e.batch.data[uint32(w):][:w>>32&lengthMask], w>>flagShift != 0}, true
 }
 
 // Number is the number of a slot, ok false if it holds none that a float64
 // does; an integer past 2^53 loses its last digits.
 func (e *Event) Number(slot int) (f float64, ok bool) {
-	t, _, part := e.slot(slot)
-	if len(part) != 8 {
-		return 0, false
+	t := e.Type(slot)
+	if t != Int && t != Float {
+		return
 	}
-	switch bits := binary.LittleEndian.Uint64(part); t {
-	case Int:
-		return float64(int64(bits)), true
-	case Float:
-		return math.Float64frombits(bits), true
+	w := e.word(slot)
+	if t == Float {
+		return math.Float64frombits(w), true
 	}
-	return 0, false
+	return float64(int64(w)), true
 }
+
+func (e *Event) slot(n int) uint64 { return e.batch.table[e.first+n] }
+
+func (e *Event) word(slot int) uint64 { return e.batch.words[uint32(e.slot(slot))/8] }
 
 // Int is the integer of a slot, ok false if it holds none.
 func (e *Event) Int(slot int) (n int64, ok bool) {
-	t, _, part := e.slot(slot)
-	if t != Int || len(part) != 8 {
+	if e.Type(slot) != Int {
 		return 0, false
 	}
-	return int64(binary.LittleEndian.Uint64(part)), true
+	return int64(e.word(slot)), true
 }
 
 // Bool is the truth value of a slot, ok false if it holds none.
 func (e *Event) Bool(slot int) (v, ok bool) {
-	t, flags, _ := e.slot(slot)
-	return flags&1 != 0, t == Bool
+	if e.Type(slot) != Bool {
+		return false, false
+	}
+	return e.slot(slot)>>flagShift != 0, true
 }
 
 // JSON is the JSON text of a slot of type JSON.
 func (e *Event) JSON(slot int) (raw []byte, ok bool) {
-	t, _, part := e.slot(slot)
-	return part, t == JSON
+	if e.Type(slot) != JSON {
+		return nil, false
+	}
+	w := e.slot(slot)
+	return e.batch.data[uint32(w):][:w>>32&lengthMask], true
 }

@@ -3,6 +3,7 @@ package weir
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"strings"
@@ -24,8 +25,8 @@ func describe(e *Event, slot int) string {
 		n, _ := e.Int(slot)
 		return fmt.Sprintf("i64 %d", n)
 	case Float:
-		_, _, part := e.slot(slot)
-		return fmt.Sprintf("f64 %016x", reverse(part))
+		f, _ := e.Number(slot)
+		return fmt.Sprintf("f64 %016x", math.Float64bits(f))
 	case Bool:
 		v, _ := e.Bool(slot)
 		return fmt.Sprintf("bool %v", v)
@@ -36,14 +37,6 @@ func describe(e *Event, slot int) string {
 		return "null"
 	}
 	return "absent"
-}
-
-func reverse(b []byte) []byte {
-	out := make([]byte, len(b))
-	for i := range b {
-		out[len(b)-1-i] = b[i]
-	}
-	return out
 }
 
 func TestGoldenBatches(t *testing.T) {
@@ -163,10 +156,11 @@ func second[T any](_ T, err error) error { return err }
 func TestReadingAllocatesNothing(t *testing.T) {
 	raw, _ := hex.DecodeString("57524231010000000100000028000000" + "0000000002000001" + "6f6b")
 	raw = append(raw[:12], append([]byte{26, 0, 0, 0}, raw[16:]...)...)
+	var b Batch
 	var e Event
 	if n := testing.AllocsPerRun(100, func() {
-		b, ok := ReadBatch(raw)
-		if !ok {
+		var ok bool
+		if b, ok = ReadBatch(raw); !ok {
 			t.Fatal("no batch")
 		}
 		b.Event(0, &e)

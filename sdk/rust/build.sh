@@ -7,7 +7,7 @@
 # The same compiler and sources give the same bytes wherever they stand.
 set -eu
 crate=$(cd "$1" && pwd)
-out=$2
+case $2 in /*) out=$2 ;; *) out=$PWD/$2 ;; esac
 sdk=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$crate/target}
 name=$(sed -n 's/^name = "\(.*\)"/\1/p' "$crate/Cargo.toml" | head -n 1 | tr - _)

@@ -53,7 +53,7 @@ impl<'a> Config<'a> {
     }
 
     /// The strings of a member that is an array; `None` unless it is one of
-    /// strings only.
+    /// strings only. A filter that compares them keeps a [`List`].
     pub fn texts(&self, name: &str) -> Option<Texts<'a>> {
         let raw = self.raw(name)?;
         if raw.first() != Some(&b'[') {
@@ -79,12 +79,28 @@ pub struct Texts<'a> {
     rest: Scan<'a>,
 }
 
-impl<'a> Texts<'a> {
+/// Up to N strings, read once and then compared for each event.
+#[derive(Clone, Copy)]
+pub struct List<'a, const N: usize> {
+    items: [Text<'a>; N],
+    len: usize,
+}
+
+impl<'a, const N: usize> List<'a, N> {
+    /// Takes the strings; `None` if there are more than N.
+    pub fn take(texts: Texts<'a>) -> Option<List<'a, N>> {
+        let mut list = List { items: [Text::new(b"", false); N], len: 0 };
+        for t in texts {
+            *list.items.get_mut(list.len)? = t;
+            list.len += 1;
+        }
+        Some(list)
+    }
+
     /// Whether one of them is the text.
     #[inline]
-    pub fn contain(self, t: &Text) -> bool {
-        let mut all = self;
-        all.any(|one| one.same(t))
+    pub fn contains(&self, t: &Text) -> bool {
+        self.items[..self.len].iter().any(|one| one.same(t))
     }
 }
 
@@ -237,7 +253,9 @@ mod tests {
         assert!(c.raw("none").is_none() && c.number("t").is_none() && c.text("min").is_none());
         let l = c.texts("l").unwrap();
         assert_eq!(l.map(|t| String::from_utf8(t.bytes().collect()).unwrap()).collect::<Vec<_>>(), ["a", "b\n"]);
-        assert!(l.contain(&Text::new(b"b\\u000a", true)) && !l.contain(&Text::new(b"c", false)));
+        let list = List::<2>::take(l).unwrap();
+        assert!(list.contains(&Text::new(b"b\\u000a", true)) && !list.contains(&Text::new(b"c", false)));
+        assert!(List::<1>::take(l).is_none());
         assert_eq!(c.texts("e").unwrap().count(), 0);
         assert!(c.texts("z").is_none() && c.texts("t").is_none());
     }

@@ -12,7 +12,7 @@ mod text;
 pub mod guest;
 
 pub use batch::{Batch, Event, Value};
-pub use config::{Config, Texts};
+pub use config::{Config, List, Texts};
 pub use text::Text;
 
 /// A filter: made once an instance from its configuration, then asked for each

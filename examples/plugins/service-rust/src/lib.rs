@@ -1,14 +1,14 @@
 //! Lets the events of some types and services through.
 #![no_std]
 
-use weir::{Answer, Config, Event, Filter, Texts};
+use weir::{Answer, Config, Event, Filter, List};
 
 const TYPE: usize = 0; // slots, in the order of the manifest's fields
 const SERVICE: usize = 1;
 
 struct Service {
-    types: Texts<'static>,
-    services: Texts<'static>,
+    types: List<'static, 32>,
+    services: List<'static, 32>,
 }
 
 impl Filter for Service {
@@ -17,16 +17,17 @@ impl Filter for Service {
         let list = |name| match config.raw(name) {
             None => defaults.texts(name),
             Some(_) => config.texts(name),
-        };
+        }
+        .and_then(List::take);
         Ok(Service {
-            types: list("types").ok_or("types must be an array of strings")?,
-            services: list("service_info").ok_or("service_info must be an array of strings")?,
+            types: list("types").ok_or("types must be an array of at most 32 strings")?,
+            services: list("service_info").ok_or("service_info must be an array of at most 32 strings")?,
         })
     }
 
     fn filter(&mut self, event: &Event) -> Answer {
-        let kind = event.text(TYPE).is_some_and(|t| self.types.contain(&t));
-        let service = event.text(SERVICE).is_some_and(|s| self.services.contain(&s));
+        let kind = event.text(TYPE).is_some_and(|t| self.types.contains(&t));
+        let service = event.text(SERVICE).is_some_and(|s| self.services.contains(&s));
         (kind && service).into()
     }
 }

@@ -1,0 +1,33 @@
+package wasm_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/weir-project/weir/plugins/plugintest"
+	"github.com/weir-project/weir/plugins/wasm"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestConformance holds the host against the contract and every hostile guest
+// (I11, I12, I15).
+func TestConformance(t *testing.T) {
+	plugintest.Run(t, wasm.New(wasm.Config{}), plugintest.Guests())
+}
+
+func TestConformanceInterpreted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: the interpreter takes a while (-short)")
+	}
+	modules := plugintest.Guests()
+	kept := modules.Cases[:0]
+	for _, c := range modules.Cases {
+		if c.Name != "300k functions" {
+			kept = append(kept, c)
+		}
+	}
+	modules.Cases = kept
+	plugintest.Run(t, wasm.New(wasm.Config{Interpreter: true}), modules)
+}
