@@ -1,7 +1,10 @@
 package event
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -174,39 +177,49 @@ func ParseCodec(names []string) (Codec, error) {
 	if len(names) == 0 {
 		return Codec{}, nil
 	}
-	if len(names) > MaxChain {
-		return Codec{}, fmt.Errorf("codec: %d envelopes in each other, at most %d", len(names), MaxChain)
-	}
 	var c Codec
-	for i, name := range names {
-		if name == "auto" || name == "original" || name == Raw.String() {
+	for _, name := range names {
+		if name == "auto" || name == "original" {
 			if len(names) > 1 {
 				return Codec{}, fmt.Errorf("codec: %q stands alone", name)
 			}
-			if name != Raw.String() {
-				return Codec{original: name == "original"}, nil
-			}
+			return Codec{original: name == "original"}, nil
 		}
 		e, ok := envelopeNamed(name)
 		if !ok {
 			return Codec{}, fmt.Errorf("codec: no envelope %q%s", name, suggestion(name))
 		}
-		if e == S3 && i < len(names)-1 {
-			return Codec{}, fmt.Errorf("codec: nothing stands inside %q", name)
-		}
-		for _, outer := range c.chain {
-			if outer == e {
-				return Codec{}, fmt.Errorf("codec: %q stands in itself", name)
-			}
-		}
 		c.chain = append(c.chain, e)
+	}
+	if reason := c.misplaced(); reason != "" {
+		return Codec{}, errors.New(reason)
 	}
 	return c, nil
 }
 
 // CodecOf is the codec of a chain of envelopes, outermost first, such as
-// Event.Chain.
+// Event.Chain. A chain that ParseCodec would refuse is refused at its use.
 func CodecOf(chain ...Envelope) Codec { return Codec{chain: chain} }
+
+// misplaced says why the chain cannot be, or "".
+func (c Codec) misplaced() string {
+	for i, e := range c.chain {
+		switch {
+		case int(e) >= len(envelopes):
+			return "codec: no " + e.String()
+		case e == Raw && len(c.chain) > 1:
+			return "codec: \"raw\" stands alone"
+		case e == S3 && i < len(c.chain)-1:
+			return "codec: nothing stands inside \"s3\""
+		case slices.Contains(c.chain[:i], e):
+			return "codec: " + strconv.Quote(e.String()) + " stands in itself"
+		}
+	}
+	if len(c.chain) > MaxChain {
+		return fmt.Sprintf("codec: %d envelopes in each other, at most %d", len(c.chain), MaxChain)
+	}
+	return ""
+}
 
 // IsAuto says that each event's own members tell its envelopes.
 func (c Codec) IsAuto() bool { return len(c.chain) == 0 && !c.original }
@@ -231,7 +244,7 @@ func (c Codec) String() string {
 // what would refuse every single event.
 func (c Codec) CheckSource(m Missing) error {
 	if c.original {
-		return fmt.Errorf("codec: original is for sinks only")
+		return errors.New("codec: original is for sinks only")
 	}
 	if len(c.chain) == 0 || m.Source != "" {
 		return nil
@@ -245,12 +258,10 @@ func (c Codec) CheckSource(m Missing) error {
 // CheckSink says why a sink cannot have this codec, or nil.
 func (c Codec) CheckSink() error {
 	if c.IsAuto() {
-		return fmt.Errorf("codec: auto is for sources only")
+		return errors.New("codec: auto is for sources only")
 	}
-	for _, e := range c.chain {
-		if e == S3 {
-			return fmt.Errorf("codec: s3 is for sources only")
-		}
+	if slices.Contains(c.chain, S3) {
+		return errors.New("codec: s3 is for sources only")
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ func DecodeAll(raw []byte, c Codec, m Missing, lim Limits) ([]Event, error) {
 	if c.original {
 		return nil, &Error{Reason: "cannot be decoded: codec original is for sinks only", Offset: -1}
 	}
+	if reason := c.misplaced(); reason != "" {
+		return nil, &Error{Reason: "cannot be decoded: " + reason, Offset: -1}
+	}
 	if len(c.chain) == 1 && c.chain[0] == Raw {
 		e, err := decodeRaw(raw, m, lim)
 		if err != nil {

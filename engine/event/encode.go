@@ -38,6 +38,9 @@ func Encode(dst []byte, e *Event, to Codec, stamps Stamps) ([]byte, error) {
 			return dst, &Error{Reason: "was changed and cannot be written as s3 again: name another codec", Offset: -1}
 		}
 	}
+	if reason := CodecOf(chain...).misplaced(); reason != "" {
+		return dst, &Error{Reason: "cannot be encoded: " + reason, Offset: -1}
+	}
 	if len(chain) == 1 && chain[0] == Raw {
 		return append(dst, e.rawData()...), nil
 	}

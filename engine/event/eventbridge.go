@@ -58,11 +58,13 @@ func (t *tree) putTrace(i int, path []string, value any) bool {
 	switch {
 	case value == nil && current != "":
 		t.set(i, path, nil)
+		return true
 	case value == nil, isText && text == current:
-	case isText && ValidTraceParent(text):
-		t.set(i, path, appendString(nil, xRay(text)))
-	default:
-		return false
+		return true
 	}
-	return true
+	made, ok := XRay(text)
+	if ok {
+		t.set(i, path, appendString(nil, made))
+	}
+	return ok
 }

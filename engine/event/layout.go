@@ -69,9 +69,9 @@ type Ref struct {
 
 // Layouts lists the layouts that events of a codec may have, in the order in
 // which to try them; an event that fits none is refused. The codec original
-// has none.
+// and chains that cannot be have none.
 func (c Codec) Layouts(m Missing) []Layout {
-	if c.original {
+	if c.original || c.misplaced() != "" {
 		return nil
 	}
 	var list []Layout

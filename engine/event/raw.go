@@ -162,19 +162,35 @@ func parseArray(raw []byte) (values [][]byte, ok bool) {
 	return values, true
 }
 
-// find is the raw value at a path of names, nil where there is none.
+// find is the raw value at a path of names in valid JSON, nil where there is
+// none; of members of one name the first.
 func find(raw []byte, path []string) []byte {
 	raw = trim(raw)
 	for _, name := range path {
-		o, ok := parseObject(raw)
-		if !ok {
-			return nil
-		}
-		if raw = o.get(name); raw == nil {
+		if raw = findMember(raw, name); raw == nil {
 			return nil
 		}
 	}
 	return raw
+}
+
+func findMember(raw []byte, name string) []byte {
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil
+	}
+	for i := space(raw, 1); i < len(raw) && raw[i] != '}'; {
+		end := skip(raw, i)
+		key := raw[i:end]
+		i = space(raw, space(raw, end)+1) // the colon
+		end = skip(raw, i)
+		if string(key[1:len(key)-1]) == name || bytes.IndexByte(key, '\\') >= 0 && unquote(key) == name {
+			return raw[i:end]
+		}
+		if i = space(raw, end); i < len(raw) && raw[i] == ',' {
+			i = space(raw, i+1)
+		}
+	}
+	return nil
 }
 
 // duplicate is the name of a member that stands twice, "" where none does.

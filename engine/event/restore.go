@@ -33,8 +33,8 @@ func (e *Event) carry(t *tree) ([]carried, *Error) {
 
 // follows says whether t read back and encoded anew gives own again.
 func (own *tree) follows(t *tree, e *Event) bool {
-	if len(e.carried) > 0 {
-		return false
+	if len(e.carried) > 0 || len(own.chain) > 1 || !envelopes[t.chain[t.last()]].open {
+		return false // hardly ever, and not worth the try
 	}
 	d := decoder{chain: t.chain, missing: Missing{Source: "weir:missing"}, limits: unlimited}
 	back, err := d.decode(t.bytes())

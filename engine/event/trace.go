@@ -53,13 +53,16 @@ func TraceParent(header string) (string, bool) {
 	return made, true
 }
 
-// xRay makes an X-Ray header of a valid traceparent.
-func xRay(traceParent string) string {
+// XRay makes an X-Ray trace header of a traceparent, false where it is none.
+func XRay(traceParent string) (string, bool) {
+	if !ValidTraceParent(traceParent) {
+		return "", false
+	}
 	sampled := "0"
 	if c := traceParent[54]; strings.IndexByte("13579bdf", c) >= 0 { // the lowest flag
 		sampled = "1"
 	}
-	return "Root=1-" + traceParent[3:11] + "-" + traceParent[11:35] + ";Parent=" + traceParent[36:52] + ";Sampled=" + sampled
+	return "Root=1-" + traceParent[3:11] + "-" + traceParent[11:35] + ";Parent=" + traceParent[36:52] + ";Sampled=" + sampled, true
 }
 
 func lowerHex(s string) bool {
