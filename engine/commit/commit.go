@@ -379,6 +379,8 @@ func (l *Log) Close(ctx context.Context) error {
 	if !release() && l.abort.Load() {
 		late = context.Cause(ctx)
 	}
+	l.snapshot.Lock() // a snapshot that was asked for has ended, and none begins
+	defer l.snapshot.Unlock()
 	return errors.Join(late, l.seg.Close(), l.lock.Close())
 }
 

@@ -443,3 +443,104 @@ func FuzzHead(f *testing.F) {
 		}
 	})
 }
+
+// TestRealFiles runs the workload on the operating system's files.
+func TestRealFiles(t *testing.T) {
+	t.Chdir(t.TempDir())
+	out := work(vfs.OS{}, 26)
+	must(t, out.err)
+	for range 3 {
+		count, err := check(vfs.OS{}, out)
+		must(t, err)
+		out = outcome{submitted: count, committed: count}
+	}
+}
+
+// TestDamagedLogIsAnAlarm flips every byte of the segments that are replayed,
+// but for the last group: Open names segment and offset.
+func TestDamagedLogIsAnAlarm(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := Config{FS: mem, Dir: "data", SegmentBytes: 200}
+	l := openLog(t, cfg)
+	l.Start()
+	for i := range 6 {
+		commitOne(t, l, fmt.Sprint("record ", i))
+	}
+	segments := l.Segments()
+	must(t, l.Close(context.Background()))
+	for _, s := range segments[:len(segments)-1] {
+		name := fmt.Sprintf("data/log/%020d.seg", s.Number)
+		file := get(t, mem, name)
+		for i := range file {
+			bad := bytes.Clone(file)
+			bad[i] ^= 0x08
+			put(t, mem, name, bad)
+			_, err := Open(Config{FS: mem.Crash(1), Dir: "data"}, nil, ignore)
+			var corrupt *segment.CorruptError
+			if !errors.As(err, &corrupt) || corrupt.Segment != s.Number {
+				t.Fatalf("segment %d, byte %d: %v", s.Number, i, err)
+			}
+		}
+		put(t, mem, name, file)
+	}
+}
+
+// brokenTable fails in the middle of its snapshot.
+type brokenTable struct{ *table }
+
+func (b brokenTable) Snapshot(yield func([]byte) error) error {
+	return errors.Join(yield([]byte("1")), errors.New("out of luck"))
+}
+
+// TestFailedSnapshotHarmsNothing: the log goes on, and the segments stay.
+func TestFailedSnapshotHarmsNothing(t *testing.T) {
+	mem := vfs.NewMem()
+	l := openLog(t, Config{FS: mem, Dir: "data", SegmentBytes: 100, SnapshotEvery: 50}, brokenTable{newTable()})
+	l.Start()
+	for i := range 20 {
+		commitOne(t, l, fmt.Sprint(i))
+	}
+	if err := l.Snapshot(context.Background()); err == nil || !strings.Contains(err.Error(), "out of luck") {
+		t.Fatal(err)
+	}
+	if err := l.SnapshotErr(); err == nil {
+		t.Fatal("the failure is not told")
+	}
+	commitOne(t, l, "20")
+	must(t, l.Close(context.Background()))
+	count := 0
+	l, err := Open(Config{FS: mem, Dir: "data"}, []Table{newTable()}, func([]byte, time.Duration) error { count++; return nil })
+	must(t, err)
+	if count != 21 {
+		t.Fatalf("%d records are there", count)
+	}
+	if err := l.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Snapshot(context.Background()); !errors.Is(err, ErrClosed) {
+		t.Fatalf("Snapshot after Close: %v", err)
+	}
+}
+
+// deafSink cannot publish.
+type deafSink struct{ *sink }
+
+func (deafSink) Publish(transports.Mark) error { return errors.New("deaf") }
+
+// TestPublishFailsAfterTheCommit: what was durable is told so, and then the log
+// has failed (I4).
+func TestPublishFailsAfterTheCommit(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := openSink(mem, "a")
+	must(t, err)
+	l := openLog(t, Config{FS: mem, Dir: "data"})
+	id, err := l.Stage("a", deafSink{s})
+	must(t, err)
+	l.Start()
+	commitOne(t, l, "1", StagedRun{Stage: id, Framed: segment.Frame(nil, []byte("one")), Count: 1})
+	<-l.Failed()
+	if err := l.Err(); !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "deaf") {
+		t.Fatal(err)
+	}
+	must(t, s.log.Close())
+}

@@ -156,7 +156,7 @@ func (l *Log) writeTables(ctx context.Context, w *snapWriter, begin uint64, at t
 		name := le.AppendUint16(nil, uint16(len(t.Name())))
 		name = append(name, t.Name()...)
 		err := t.Snapshot(func(slice []byte) error {
-			if err := ctx.Err(); err != nil {
+			if err := errors.Join(ctx.Err(), l.stopCtx.Err()); err != nil {
 				return err
 			}
 			if len(slice) > maxSliceBytes {

@@ -3,6 +3,7 @@ package commit
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -106,13 +107,22 @@ func (l *Log) gather(first *Ticket) {
 	w.group = append(w.group[:0], first)
 	bytes := size(first)
 	began := time.Now()
+	yielded := false
 	for bytes < l.cfg.GroupBytes {
 		select {
 		case t := <-l.queue:
 			w.group = append(w.group, t)
 			bytes += size(t)
+			yielded = false
 		default:
-			return
+			if yielded {
+				return
+			}
+			// Submitters that the last group's Committed has just woken get to run:
+			// without this the first of them makes a group alone and the others
+			// wait for its sync. It costs nothing where nobody is ready.
+			yielded = true
+			runtime.Gosched()
 		}
 		if len(w.group)%timeEvery == 0 && time.Since(began) > l.cfg.GroupWait {
 			return

@@ -386,19 +386,16 @@ func (l *Log) writeFile(name string, s *segment, fill func(f vfs.File, s *segmen
 }
 
 // Publish lets readers go on to m, an end that was taken from End or Restore.
-// A mark before the published one changes nothing.
+// A mark before the published one changes nothing, and one beyond the end
+// publishes up to the end.
 func (l *Log) Publish(m Mark) {
-	for {
-		old := l.published.Load()
-		if m.Entries <= old {
-			return
-		}
-		if l.published.CompareAndSwap(old, m.Entries) {
-			break
-		}
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	entries := min(m.Entries, l.end.Entries)
+	if entries <= l.published.Load() {
+		return
+	}
+	l.published.Store(entries)
 	if l.changed != nil {
 		close(l.changed)
 		l.changed = nil
@@ -426,6 +423,10 @@ func (l *Log) DropBefore(ordinal uint64) error {
 	defer l.drop.Unlock()
 	for {
 		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return fmt.Errorf("drop from log %s: %w", l.cfg.Dir, ErrClosed)
+		}
 		if len(l.segments) < 2 || l.segments[1].firstOrdinal > ordinal {
 			l.mu.Unlock()
 			return nil

@@ -664,3 +664,29 @@ func TestUnsyncedGroupsMayBeTornInAnyOrder(t *testing.T) {
 		t.Fatalf("%+v", rec)
 	}
 }
+
+func BenchmarkReadGroups(b *testing.B) {
+	l := open(b, Config{FS: vfs.OS{}, Dir: filepath.Join(b.TempDir(), "log")})
+	var framed []byte
+	for range 64 {
+		framed = Frame(framed, make([]byte, 352))
+	}
+	for range 2000 {
+		must(b, l.Append(framed, 64))
+	}
+	l.Publish(l.End())
+	var dst []byte
+	r, err := l.Reader(0)
+	must(b, err)
+	b.SetBytes(int64(len(framed)))
+	b.ReportAllocs()
+	for b.Loop() {
+		dst, _, _, err = r.ReadGroups(dst[:0], 1)
+		if errors.Is(err, ErrCaughtUp) {
+			must(b, r.Close())
+			r, err = l.Reader(0)
+		}
+		must(b, err)
+	}
+	must(b, r.Close())
+}
