@@ -19,6 +19,7 @@ type flight[R any] struct {
 // claim is the right to run the event of an identity.
 type claim[R any] struct {
 	Request[R]
+	mixed       uint64 // see shape.mix
 	generation  uint32 // of the token that holds it
 	taken       bool
 	known       bool  // the window had an entry of the identity when it was claimed
@@ -35,11 +36,11 @@ func (f *flight[R]) init() {
 	f.freeClaim, f.freeFollower = -1, -1
 }
 
-// probe is the part of a fingerprint by which claims are found.
-func probe(lo uint64) uint32 { return uint32(lo >> 32) }
+// probe is the part of a mixed fingerprint by which claims are found.
+func probe(h uint64) uint32 { return uint32(h >> 16) }
 
-func (f *flight[R]) find(hi, lo uint64) *claim[R] {
-	p := probe(lo)
+func (f *flight[R]) find(h, hi, lo uint64) *claim[R] {
+	p := probe(h)
 	mask := uint32(len(f.table) - 1)
 	for i := p & mask; f.table[i] != 0; i = (i + 1) & mask {
 		if uint32(f.table[i]>>32) != p {
@@ -53,7 +54,7 @@ func (f *flight[R]) find(hi, lo uint64) *claim[R] {
 }
 
 // take makes a claim for an identity that has none.
-func (f *flight[R]) take(r *Request[R], known bool) (slot, generation uint32) {
+func (f *flight[R]) take(h uint64, r *Request[R], known bool) (slot, generation uint32) {
 	if f.freeClaim >= 0 {
 		slot = uint32(f.freeClaim)
 		f.freeClaim = f.claims[slot].first
@@ -62,12 +63,12 @@ func (f *flight[R]) take(r *Request[R], known bool) (slot, generation uint32) {
 		f.claims = append(f.claims, claim[R]{generation: 1})
 	}
 	c := &f.claims[slot]
-	c.Request, c.taken, c.known, c.first, c.last = *r, true, known, -1, -1
+	c.Request, c.mixed, c.taken, c.known, c.first, c.last = *r, h, true, known, -1, -1
 	f.count++
 	if 2*f.count > len(f.table) {
 		f.grow()
 	}
-	f.put(uint64(probe(r.Lo))<<32 | uint64(slot+1))
+	f.put(uint64(probe(h))<<32 | uint64(slot+1))
 	return slot, c.generation
 }
 
@@ -109,7 +110,7 @@ func next(generation uint32) uint32 {
 // free ends a claim that has no followers.
 func (f *flight[R]) free(slot uint32) {
 	c := &f.claims[slot]
-	f.remove(uint64(probe(c.Lo))<<32 | uint64(slot+1))
+	f.remove(uint64(probe(c.mixed))<<32 | uint64(slot+1))
 	f.count--
 	c.Request, c.taken = Request[R]{}, false
 	c.generation = next(c.generation)

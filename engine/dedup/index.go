@@ -1,139 +1,196 @@
 package dedup
 
-// leastSlots is the size of a unit when its first identity comes.
-const leastSlots = 16
+import "math/bits"
 
-func (w *window) unit(hi uint64) *unit { return &w.units[(hi>>w.unitShift)&w.unitMask] }
+// leastLine is how many slots a unit has at first, and the step by which units
+// grow: a cache line.
+const leastLine = 16
+
+// mix makes the bits by which a table spreads identities. The secret keeps
+// whoever chooses identities from choosing where they fall.
+func (sh *shape) mix(hi, lo uint64) uint64 {
+	h, l := bits.Mul64(hi^sh.secret[0], lo^sh.secret[1])
+	return h ^ l
+}
+
+// unit is the number of a mixed fingerprint's unit.
+func (sh *shape) unit(h uint64) uint64 { return (h >> sh.unitShift) & sh.unitMask }
 
 // tag is never 0, so that no used slot is.
-func (w *window) tag(lo uint64) uint32 {
-	if t := uint32(lo) & w.tagMask; t != 0 {
+func (sh *shape) tag(h uint64) uint32 {
+	if t := uint32(h) & sh.tagMask; t != 0 {
 		return t
 	}
 	return 1
 }
 
 // slot packs what the index holds of an entry.
-func (w *window) slot(lo, seq uint64) uint32 {
-	return w.tag(lo)<<w.posBits | uint32(seq)&w.posMask
+func (sh *shape) slot(h, seq uint64) uint32 {
+	return sh.tag(h)<<sh.posBits | uint32(seq)&sh.posMask
+}
+
+// home is where the probe for a tag begins in a unit. It follows from the slot
+// alone, so that units are rebuilt without a look at the entries.
+func (w *window) home(tag uint32) int {
+	return int(uint64(tag) * uint64(w.unitLen) >> (32 - w.posBits))
 }
 
 // live returns the sequence number that a slot stands for, and whether that is
-// in the ring. A dead slot that was left alone for a whole turn of the ring
-// looks live again: so the entry itself must be asked too.
+// in the ring.
 func (w *window) live(slot uint32) (uint64, bool) {
 	d := (slot - uint32(w.tail)) & w.posMask
-	return w.tail + uint64(d), uint64(d) < w.len()
+	return w.tail + uint64(d), uint64(d) < w.head-w.tail
 }
 
-// home is where the probe for a fingerprint begins, for any number of slots.
-func home(hi uint64, slots int) int {
-	return int(uint64(uint32(hi)) * uint64(slots) >> 32)
+func (w *window) unitSlots(n uint64) []uint32 {
+	return w.slots[int(n)*w.unitLen : int(n+1)*w.unitLen]
 }
 
-// touch reads the slot where a probe for the fingerprint will begin, so that
+// touch reads the slot where the probe for a fingerprint will begin, so that
 // the cache misses of several probes overlap.
-func (w *window) touch(hi uint64) uint32 {
-	u := w.unit(hi)
-	if len(u.slots) == 0 {
+func (w *window) touch(h uint64) uint32 {
+	if w.unitLen == 0 {
 		return 0
 	}
-	return u.slots[home(hi, len(u.slots))]
+	return w.slots[int(w.unit(h))*w.unitLen+w.home(w.tag(h))]
+}
+
+// find returns the sequence number of an identity's entry, expired or not.
+func (w *window) find(h, hi, lo uint64) (uint64, bool) {
+	if w.unitLen == 0 {
+		return 0, false
+	}
+	u, tag := w.unitSlots(w.unit(h)), w.tag(h)
+	for i := w.home(tag); u[i] != 0; {
+		if u[i]>>w.posBits == tag {
+			if seq, live := w.live(u[i]); live {
+				if e := w.entry(seq); e.hi == hi && e.lo == lo {
+					return seq, true
+				}
+			}
+		}
+		if i++; i == len(u) {
+			i = 0
+		}
+	}
+	return 0, false
 }
 
 // insert enters a slot whose identity is not in the index.
-func (w *window) insert(hi uint64, slot uint32) {
-	u := w.unit(hi)
-	if int(u.used) >= len(u.slots)*13/16 {
-		w.rebuild(u, hi)
+func (w *window) insert(h uint64, slot uint32) {
+	n := w.unit(h)
+	if int(w.used[n]) >= w.unitLen*7/8 {
+		w.makeRoom(n)
 	}
-	for i := home(hi, len(u.slots)); ; {
-		v := u.slots[i]
-		if v == 0 {
-			u.slots[i] = slot
-			u.used++
+	u := w.unitSlots(n)
+	i := w.home(slot >> w.posBits)
+	for u[i] != 0 {
+		if _, live := w.live(u[i]); !live {
+			u[i] = slot
 			return
 		}
-		if _, live := w.live(v); !live {
-			u.slots[i] = slot
-			return
-		}
-		if i++; i == len(u.slots) {
+		if i++; i == len(u) {
 			i = 0
 		}
 	}
+	u[i] = slot
+	w.used[n]++
 }
 
 // replace changes the slot of an identity that is in the index.
-func (w *window) replace(hi uint64, from, to uint32) {
-	u := w.unit(hi)
-	for i := home(hi, len(u.slots)); u.slots[i] != 0; {
-		if u.slots[i] == from {
-			u.slots[i] = to
-			return
-		}
-		if i++; i == len(u.slots) {
+func (w *window) replace(h uint64, from, to uint32) {
+	u := w.unitSlots(w.unit(h))
+	i := w.home(from >> w.posBits)
+	for u[i] != from {
+		if i++; i == len(u) {
 			i = 0
 		}
 	}
+	u[i] = to
 }
 
-// rebuild makes a unit of the right size without its dead slots. hi is any
-// fingerprint of the unit.
-func (w *window) rebuild(u *unit, hi uint64) {
-	old := u.slots
-	n := 0
-	for _, v := range old {
-		if _, live := w.live(v); live && v != 0 {
-			n++
+// makeRoom drops a unit's dead slots, or, where it is full without them, grows
+// all units.
+func (w *window) makeRoom(n uint64) {
+	if w.unitLen > 0 {
+		w.clean(n)
+		if int(w.used[n]) < w.unitLen*13/16 {
+			return
 		}
 	}
-	// Units fill evenly. Were they all to aim at the same load, they would all
+	// Stripes fill evenly. Their lengths differ from the start, or else all would
 	// grow at the same moment, and the memory of an id would swing with it.
-	number := (hi >> w.unitShift) & w.unitMask
-	size := max(leastSlots+int(number&15), n*256/int(126+number&15))
-	// The allocator rounds up: what it would waste is used.
-	u.slots = append([]uint32(nil), make([]uint32, size)...)
-	u.slots = u.slots[:cap(u.slots)]
-	u.used = 0
-
-	// Entries are read in groups, so that their cache misses overlap.
-	var slots [batch]uint32
-	var his, los [batch]uint64
-	for len(old) > 0 {
-		k := 0
-		for len(old) > 0 && k < batch {
-			v := old[0]
-			old = old[1:]
-			if seq, live := w.live(v); live && v != 0 {
-				e := w.entry(seq)
-				slots[k], his[k], los[k] = v, e.hi, e.lo
-				k++
-			}
-		}
-		for i := range k {
-			w.reinsert(u, number, his[i], los[i], slots[i])
-		}
-	}
-}
-
-// reinsert enters a slot of the unit as it was before a rebuild, unless it was
-// a dead one that only looked live.
-func (w *window) reinsert(u *unit, number, hi, lo uint64, slot uint32) {
-	if (hi>>w.unitShift)&w.unitMask != number || slot>>w.posBits != w.tag(lo) {
+	if w.unitLen == 0 {
+		w.resize(leastLine + leastLine/4*int(w.number&3))
 		return
 	}
-	for i := home(hi, len(u.slots)); ; {
-		switch u.slots[i] {
-		case slot:
-			return
-		case 0:
-			u.slots[i] = slot
-			u.used++
-			return
+	w.resize(w.unitLen + w.unitLen/4 + 4)
+}
+
+// clean rebuilds a unit without its dead slots.
+func (w *window) clean(n uint64) {
+	u := w.unitSlots(n)
+	w.scratch = append(w.scratch[:0], u...)
+	clear(u)
+	w.used[n] = uint32(w.copyLive(u, w.scratch))
+}
+
+// copyLive enters the live slots of from into the empty unit to.
+func (w *window) copyLive(to, from []uint32) int {
+	n := 0
+	for _, v := range from {
+		if _, live := w.live(v); !live || v == 0 {
+			continue
 		}
-		if i++; i == len(u.slots) {
-			i = 0
+		i := w.home(v >> w.posBits)
+		for to[i] != 0 {
+			if i++; i == len(to) {
+				i = 0
+			}
 		}
+		to[i] = v
+		n++
+	}
+	return n
+}
+
+// resize gives every unit another length, at least 8/7 of the slots in use. It
+// reads and writes the index from one end to the other.
+func (w *window) resize(unitLen int) {
+	old, oldLen := w.slots, w.unitLen
+	w.slots, w.unitLen = make([]uint32, unitLen*len(w.used)), unitLen
+	if oldLen == 0 {
+		return
+	}
+	for n := range w.used {
+		w.used[n] = uint32(w.copyLive(w.unitSlots(uint64(n)), old[n*oldLen:(n+1)*oldLen]))
+	}
+}
+
+// sweep cleans the next units, so many for each block that is opened that no
+// slot is still there when the ring comes to its position again. It is not for
+// the middle of reclaim, which looks for slots that are already dead.
+func (w *window) sweep() {
+	if w.tail == 0 || w.unitLen == 0 {
+		return
+	}
+	for range w.sweepUnits {
+		w.clean(w.swept & w.unitMask)
+		w.swept++
+	}
+}
+
+// shrink gives memory back where three quarters of the index are not in use.
+func (w *window) shrink() {
+	if w.unitLen == 0 || w.len()*4 > uint64(len(w.slots)) {
+		return
+	}
+	most := 0
+	for n := range w.used {
+		w.clean(uint64(n))
+		most = max(most, int(w.used[n]))
+	}
+	if unitLen := max(leastLine, most*2); unitLen < w.unitLen/2 {
+		w.resize(unitLen)
 	}
 }

@@ -85,7 +85,8 @@ func (t *Table[R]) Load(slice []byte) error {
 			data:    binary.LittleEndian.Uint64(b[16:]),
 			version: binary.LittleEndian.Uint32(b[28:]),
 		}
-		t.stripeOf(e.hi).locked(func(s *stripe[R]) { s.replay(e, tick) })
+		h, s := t.stripeOf(e.hi, e.lo)
+		s.locked(func(s *stripe[R]) { s.replay(h, e, tick) })
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type stripe[R any] struct {
 
 func (s *stripe[R]) init(number uint32, sh *shape) {
 	s.number = number
-	s.w.init(sh)
+	s.w.init(number, sh)
 	s.f.init()
 }
 
@@ -37,36 +37,36 @@ func (s *stripe[R]) visit(now int64) {
 	s.w.expire(s.now)
 }
 
-func (s *stripe[R]) claimAll(now int64, members uint64, reqs []Request[R], out []Claim) {
+func (s *stripe[R]) claimAll(now int64, members uint64, mixed []uint64, reqs []Request[R], out []Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.visit(now)
 	for m := members; m != 0; m &= m - 1 {
-		s.sink |= s.w.touch(reqs[bits.TrailingZeros64(m)].Hi)
+		s.sink += s.w.touch(mixed[bits.TrailingZeros64(m)])
 	}
 	for m := members; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros64(m)
-		out[i] = s.claim(&reqs[i])
+		out[i] = s.claim(mixed[i], &reqs[i])
 	}
 }
 
-func (s *stripe[R]) claim(r *Request[R]) Claim {
-	if c := s.f.find(r.Hi, r.Lo); c != nil {
+func (s *stripe[R]) claim(h uint64, r *Request[R]) Claim {
+	if c := s.f.find(h, r.Hi, r.Lo); c != nil {
 		s.f.attach(c, r)
 		return Claim{Verdict: Follows}
 	}
-	verdict, known := s.judge(r)
+	verdict, known := s.judge(h, r)
 	if !verdict.Holds() {
 		return Claim{Verdict: verdict}
 	}
-	slot, generation := s.f.take(r, known)
+	slot, generation := s.f.take(h, r, known)
 	return Claim{Verdict: verdict, Token: makeToken(s.number, slot, generation)}
 }
 
 // judge holds a request against the window. known says that the identity has
 // an entry there, be it expired.
-func (s *stripe[R]) judge(r *Request[R]) (v Verdict, known bool) {
-	seq, known := s.w.find(r.Hi, r.Lo)
+func (s *stripe[R]) judge(h uint64, r *Request[R]) (v Verdict, known bool) {
+	seq, known := s.w.find(h, r.Hi, r.Lo)
 	if !known || s.w.expired(seq, s.now) {
 		return Fresh, known
 	}
@@ -93,13 +93,13 @@ func compare[R any](data uint64, version uint32, r *Request[R]) Verdict {
 	return Conflict
 }
 
-func (s *stripe[R]) commitAll(at int64, members uint64, tokens []Token, out []Follower[R]) []Follower[R] {
+func (s *stripe[R]) commitAll(now, at int64, members uint64, tokens []Token, out []Follower[R]) []Follower[R] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.visit(at)
+	s.visit(now)
 	for m := members; m != 0; m &= m - 1 {
 		if c := s.held(tokens[bits.TrailingZeros64(m)]); c != nil {
-			s.sink |= s.w.touch(c.Hi)
+			s.sink += s.w.touch(c.mixed)
 		}
 	}
 	for m := members; m != 0; m &= m - 1 {
@@ -127,12 +127,12 @@ func (s *stripe[R]) held(tok Token) *claim[R] {
 // enter puts a claim's identity into the window.
 func (s *stripe[R]) enter(c *claim[R], at int64) {
 	if c.known {
-		if seq, ok := s.w.find(c.Hi, c.Lo); ok {
+		if seq, ok := s.w.find(c.mixed, c.Hi, c.Lo); ok {
 			s.w.refresh(seq, c.Data, c.Version, at)
 			return
 		}
 	}
-	s.w.add(entry{hi: c.Hi, lo: c.Lo, data: c.Data, version: c.Version}, at, s.now)
+	s.w.add(c.mixed, entry{hi: c.Hi, lo: c.Lo, data: c.Data, version: c.Version}, at, s.now)
 }
 
 // settle judges the followers of a claim that was just committed.
@@ -167,7 +167,7 @@ func (s *stripe[R]) release(now int64, tok Token, out []Follower[R]) []Follower[
 			s.f.free(tok.slot())
 			return out
 		}
-		v, known := s.judge(&r)
+		v, known := s.judge(c.mixed, &r)
 		if v.Holds() {
 			generation := s.f.pass(c, &r, known)
 			return append(out, Follower[R]{Ref: r.Ref, Verdict: v, Token: makeToken(s.number, tok.slot(), generation)})
@@ -176,31 +176,31 @@ func (s *stripe[R]) release(now int64, tok Token, out []Follower[R]) []Follower[
 	}
 }
 
-func (s *stripe[R]) replay(e entry, tick int64) {
-	s.visit(tick)
+func (s *stripe[R]) replay(h uint64, e entry, tick int64) {
+	s.visit(tick - 1) // ticks of commits are rounded up
 	if s.now-tick >= s.w.window {
 		return
 	}
-	seq, known := s.w.find(e.hi, e.lo)
+	seq, known := s.w.find(h, e.hi, e.lo)
 	if !known {
-		s.w.add(e, tick, s.now)
+		s.w.add(h, e, tick, s.now)
 		return
 	}
 	old := s.w.tick(seq)
-	if tick > old || tick == old && e.version >= s.w.entry(seq).version {
+	if tick > old || tick == old && (e.version == 0 || e.version >= s.w.entry(seq).version) {
 		s.w.refresh(seq, e.data, e.version, tick)
 	}
 }
 
-func (s *stripe[R]) look(now int64, hi, lo uint64) State {
+func (s *stripe[R]) look(now int64, h, hi, lo uint64) State {
 	var st State
-	if c := s.f.find(hi, lo); c != nil {
+	if c := s.f.find(h, hi, lo); c != nil {
 		st.InFlight = true
 		for i := c.first; i >= 0; i = s.f.followers[i].next {
 			st.Followers++
 		}
 	}
-	if seq, ok := s.w.find(hi, lo); ok && !s.w.expired(seq, max(now, s.now)) {
+	if seq, ok := s.w.find(h, hi, lo); ok && !s.w.expired(seq, max(now, s.now)) {
 		e := s.w.entry(seq)
 		st.Committed, st.Data, st.Version = true, e.data, e.version
 		st.At = time.Duration(s.w.tick(seq)) * tickLength
@@ -214,6 +214,7 @@ func (s *stripe[R]) expireAll(now int64) {
 	s.now = max(s.now, now)
 	for s.w.expireOne(s.now) {
 	}
+	s.w.shrink()
 }
 
 func (s *stripe[R]) bytes() int64 {

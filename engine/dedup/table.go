@@ -13,7 +13,7 @@ const (
 	DefaultWindow = 10 * time.Minute
 	DefaultMaxIDs = 2_000_000
 	MaxWindow     = 180 * 24 * time.Hour // so that a commit's age fits 32 bits of ticks
-	MaxMaxIDs     = 1 << 30              // so that a slot keeps at least 8 bits of tag
+	MaxMaxIDs     = 1 << 28              // so that a slot keeps at least 9 bits of tag
 
 	batch      = 64  // requests or tokens that are worked on at once
 	maxStripes = 128 // 7 bits of a token
@@ -109,6 +109,7 @@ type Follower[R any] struct {
 // of claims follows the caller's limit of events in flight.
 type Table[R any] struct {
 	stripes []stripe[R]
+	shape   *shape
 	shift   uint
 }
 
@@ -132,7 +133,7 @@ func New[R any](cfg Config) *Table[R] {
 func stripesFor(maxIDs int) int {
 	n := pow2(min(8*runtime.GOMAXPROCS(0), maxStripes))
 	n = min(n, pow2(maxIDs>>14))
-	return min(max(n, pow2(maxIDs>>20)), maxStripes)
+	return min(max(n, pow2(maxIDs>>18)), maxStripes)
 }
 
 // pow2 is the least power of two that is not less than n.
@@ -146,11 +147,11 @@ func pow2(n int) int {
 func newTable[R any](cfg Config, stripes int, blockShift uint) *Table[R] {
 	t := &Table[R]{
 		stripes: make([]stripe[R], stripes),
+		shape:   newShape(cfg, stripes, blockShift),
 		shift:   64 - uint(bits.Len(uint(stripes-1))),
 	}
-	sh := newShape(cfg, stripes, blockShift)
 	for i := range t.stripes {
-		t.stripes[i].init(uint32(i), sh)
+		t.stripes[i].init(uint32(i), t.shape)
 	}
 	return t
 }
@@ -166,12 +167,14 @@ func (t *Table[R]) Claim(now time.Duration, reqs []Request[R], out []Claim) {
 	for len(reqs) > 0 {
 		n := min(len(reqs), batch)
 		var by spread
+		var mixed [batch]uint64
 		for i := range reqs[:n] {
-			by[(reqs[i].Hi>>t.shift)&(maxStripes-1)] |= 1 << i
+			mixed[i] = t.shape.mix(reqs[i].Hi, reqs[i].Lo)
+			by[(mixed[i]>>t.shift)&(maxStripes-1)] |= 1 << i
 		}
 		for i := range t.stripes {
 			if by[i] != 0 {
-				t.stripes[i].claimAll(tick, by[i], reqs[:n], out[:n])
+				t.stripes[i].claimAll(tick, by[i], mixed[:n], reqs[:n], out[:n])
 			}
 		}
 		reqs, out = reqs[n:], out[n:]
@@ -184,7 +187,6 @@ func (t *Table[R]) Claim(now time.Duration, reqs []Request[R], out []Claim) {
 // follower that may update takes the claim; those behind it follow it.
 // Tokens that hold no claim any more are passed over (see Held).
 func (t *Table[R]) Commit(at time.Duration, tokens []Token, out []Follower[R]) []Follower[R] {
-	tick := ceilTick(at)
 	for len(tokens) > 0 {
 		n := min(len(tokens), batch)
 		var by spread
@@ -193,7 +195,7 @@ func (t *Table[R]) Commit(at time.Duration, tokens []Token, out []Follower[R]) [
 		}
 		for i := range t.stripes {
 			if by[i] != 0 {
-				out = t.stripes[i].commitAll(tick, by[i], tokens[:n], out)
+				out = t.stripes[i].commitAll(floorTick(at), ceilTick(at), by[i], tokens[:n], out)
 			}
 		}
 		tokens = tokens[n:]
@@ -226,11 +228,13 @@ func (t *Table[R]) Held(tok Token) bool {
 }
 
 // Replay puts a commit found in the log into the window. Of several commits of
-// an identity the one with the highest engine time stays, then the one with the
-// highest version: so repeats and another order do no harm.
+// an identity the one with the highest engine time stays, of one tick the one
+// with the highest version: so repeats and another order do no harm. Only
+// commits without a version in one tick are told apart by the order of replay.
 func (t *Table[R]) Replay(hi, lo, data uint64, version uint32, at time.Duration) {
 	e := entry{hi: hi, lo: lo, data: data, version: version}
-	t.stripeOf(hi).locked(func(s *stripe[R]) { s.replay(e, ceilTick(at)) })
+	h, s := t.stripeOf(hi, lo)
+	s.locked(func(s *stripe[R]) { s.replay(h, e, ceilTick(at)) })
 }
 
 // State is what the table knows of an identity, for explanations.
@@ -245,10 +249,10 @@ type State struct {
 
 // Look says what the table knows of an identity at engine time now.
 func (t *Table[R]) Look(now time.Duration, hi, lo uint64) State {
-	s := t.stripeOf(hi)
+	h, s := t.stripeOf(hi, lo)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.look(floorTick(now), hi, lo)
+	return s.look(floorTick(now), h, hi, lo)
 }
 
 // Expire frees memory of identities whose window is over. Claim and Commit do
@@ -298,4 +302,7 @@ func (t *Table[R]) Bytes() int64 {
 	return n
 }
 
-func (t *Table[R]) stripeOf(hi uint64) *stripe[R] { return &t.stripes[hi>>t.shift] }
+func (t *Table[R]) stripeOf(hi, lo uint64) (mixed uint64, s *stripe[R]) {
+	mixed = t.shape.mix(hi, lo)
+	return mixed, &t.stripes[mixed>>t.shift]
+}

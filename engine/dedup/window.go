@@ -3,6 +3,7 @@ package dedup
 import (
 	"math"
 	"math/bits"
+	"math/rand/v2"
 	"time"
 	"unsafe"
 )
@@ -32,12 +33,6 @@ type block struct {
 	refreshed int   // entries committed again since, with a tick above newest
 }
 
-// unit is a small open-addressing table of slots with linear probing.
-type unit struct {
-	slots []uint32
-	used  uint32 // slots that are not 0, dead ones included
-}
-
 // shape is what all windows of a table have in common.
 type shape struct {
 	blockShift uint
@@ -47,8 +42,10 @@ type shape struct {
 	tagMask    uint32
 	unitShift  uint
 	unitMask   uint64
+	sweepUnits int    // that are cleaned for each block
 	window     int64  // ticks
 	maxEntries uint64 // of one ring, whole blocks
+	secret     [2]uint64
 }
 
 func newShape(cfg Config, stripes int, blockShift uint) *shape {
@@ -64,17 +61,23 @@ func newShape(cfg Config, stripes int, blockShift uint) *shape {
 	maxEntries := (want+blockLen-1)/blockLen*blockLen + blockLen
 	// Twice the range of the ring: a slot stays known as dead for a whole turn.
 	posBits := uint(bits.Len64(2*maxEntries - 1))
-	unitsPow := uint(bits.Len(uint(pow2(int(maxEntries>>11)) - 1)))
+	// A unit holds up to a sixteenth as many ids as there are tags: so of sixteen
+	// new ids at least fifteen meet no equal tag, and never touch the ring.
+	tagBits := 32 - posBits
+	units := pow2(int(maxEntries >> (tagBits - 4)))
+	unitsPow := uint(bits.Len(uint(units - 1)))
 	return &shape{
 		blockShift: blockShift,
 		blockMask:  blockLen - 1,
 		posBits:    posBits,
 		posMask:    1<<posBits - 1,
-		tagMask:    1<<(32-posBits) - 1,
+		tagMask:    1<<tagBits - 1,
 		unitShift:  64 - uint(bits.Len(uint(stripes-1))) - unitsPow,
 		unitMask:   1<<unitsPow - 1,
+		sweepUnits: units/int(maxEntries>>blockShift) + 1,
 		window:     ceilTick(cfg.Window),
 		maxEntries: maxEntries,
+		secret:     [2]uint64{rand.Uint64(), rand.Uint64()},
 	}
 }
 
@@ -83,7 +86,13 @@ func newShape(cfg Config, stripes int, blockShift uint) *shape {
 // the low bits of one.
 type window struct {
 	*shape
-	units      []unit
+	number     uint32   // of the stripe
+	slots      []uint32 // of all units, one behind the other
+	unitLen    int      // slots of a unit
+	used       []uint32 // by unit: slots that are not 0, dead ones included
+	scratch    []uint32
+	swept      uint64  // units that were cleaned by sweep
+	sweptFor   uint64  // blocks for which sweep was done
 	blocks     []block // by block number, modulo the length, a power of two
 	head, tail uint64
 	carried    uint64 // head after the last entry was moved from the tail to the head
@@ -91,9 +100,9 @@ type window struct {
 	evicted    uint64
 }
 
-func (w *window) init(sh *shape) {
-	w.shape = sh
-	w.units = make([]unit, sh.unitMask+1)
+func (w *window) init(number uint32, sh *shape) {
+	w.shape, w.number = sh, number
+	w.used = make([]uint32, sh.unitMask+1)
 	w.blocks = make([]block, 4)
 }
 
@@ -115,38 +124,16 @@ func (w *window) tick(seq uint64) int64 {
 
 func (w *window) expired(seq uint64, now int64) bool { return now-w.tick(seq) >= w.window }
 
-// find returns the sequence number of an identity's entry, expired or not.
-func (w *window) find(hi, lo uint64) (uint64, bool) {
-	u := w.unit(hi)
-	if len(u.slots) == 0 {
-		return 0, false
-	}
-	tag := w.tag(lo)
-	for i := home(hi, len(u.slots)); ; {
-		v := u.slots[i]
-		if v == 0 {
-			return 0, false
-		}
-		if v>>w.posBits == tag {
-			if seq, live := w.live(v); live {
-				if e := w.entry(seq); e.hi == hi && e.lo == lo {
-					return seq, true
-				}
-			}
-		}
-		if i++; i == len(u.slots) {
-			i = 0
-		}
-	}
-}
-
 // add appends an identity that is not in the window.
-func (w *window) add(e entry, tick, now int64) {
+func (w *window) add(h uint64, e entry, tick, now int64) {
+	if w.sweptFor != w.head>>w.blockShift {
+		w.sweptFor++
+		w.sweep()
+	}
 	if w.len() >= w.maxEntries {
 		w.evict(now)
 	}
-	e2 := w.push(e, tick)
-	w.insert(e.hi, w.slot(e.lo, e2))
+	w.insert(h, w.slot(h, w.push(e, tick)))
 }
 
 // refresh commits an identity again in place.
@@ -250,16 +237,14 @@ func (w *window) reclaim(now int64, keep int) {
 			continue
 		}
 		keep--
-		w.replace(e.hi, w.slot(e.lo, first+uint64(i)), w.slot(e.lo, w.push(e, tick)))
+		h := w.mix(e.hi, e.lo)
+		w.replace(h, w.slot(h, first+uint64(i)), w.slot(h, w.push(e, tick)))
 		w.carried = w.head
 	}
 }
 
 func (w *window) bytes() int64 {
-	n := int64(len(w.units)) * int64(unsafe.Sizeof(unit{}))
-	for i := range w.units {
-		n += 4 * int64(cap(w.units[i].slots))
-	}
+	n := 4 * int64(cap(w.slots)+cap(w.used)+cap(w.scratch))
 	n += int64(len(w.blocks)) * int64(unsafe.Sizeof(block{}))
 	held := (w.len()+w.blockMask)>>w.blockShift + uint64(len(w.spare))
 	return n + int64(held<<w.blockShift)*int64(unsafe.Sizeof(entry{}))
