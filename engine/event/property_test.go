@@ -331,3 +331,47 @@ func TestBinaryModeThereAndBack(t *testing.T) {
 		}
 	})
 }
+
+// A change for which an envelope has no place survives in it.
+func TestAChangeWithoutAPlaceSurvives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := rapid.SampledFrom(chains).Draw(t, "a")
+		b := rapid.SampledFrom(chains).Draw(t, "b")
+		e, err := Decode([]byte(drawEvent(t, a, true)), CodecOf(a...), testMissing, Limits{})
+		if err != nil || e.ID == "" {
+			t.Skip()
+		}
+		log := string(e.Original)
+		step := func(to []Envelope) {
+			out, err := Encode(nil, &e, CodecOf(to...), Stamps{})
+			if err != nil {
+				t.Fatalf("%s: %v", log, err)
+			}
+			log += "\n" + string(out)
+			if e, err = Decode(out, CodecOf(to...), testMissing, Limits{}); err != nil {
+				t.Fatalf("%s: %v", log, err)
+			}
+		}
+		step(b)
+		for _, value := range []string{"first", "second"} { // the second meets what is carried of the first
+			e.Subject, e.DataSchema, e.Source = value, "/"+value, "/"+value
+			e.SetExtension("added", value)
+			step(b)
+		}
+		step([]Envelope{CloudEvents})
+		if e.Subject != "second" || e.DataSchema != "/second" || e.Source != "/second" || e.Extension("added") != "second" {
+			t.Fatal(log)
+		}
+	})
+}
+
+func TestSetExtensionLeavesCopiesAlone(t *testing.T) {
+	a := Event{Extensions: []Attribute{{"x", "1"}, {"y", true}}}
+	b := a
+	b.SetExtension("x", int32(2))
+	b.SetExtension("y", nil)
+	b.SetExtension("z", nil)
+	if a.Extension("x") != "1" || a.Extension("y") != true || b.Extension("x") != int32(2) || b.Extension("y") != nil || len(b.Extensions) != 1 {
+		t.Error(a, b)
+	}
+}
