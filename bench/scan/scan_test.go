@@ -31,7 +31,7 @@ func TestRun(t *testing.T) {
 
 func BenchmarkPairs(b *testing.B) {
 	for b.Loop() {
-		results, err := Run(Options{Pairs: 5})
+		results, err := Run(Options{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -114,23 +114,19 @@ func unhex(c byte) rune {
 	return -1
 }
 
-// scalar scans a number, true, false or null.
-func (v *Values) scalar(doc []byte, i int) (end int, kind Kind, flags uint8) {
+// scalar is the place after the number, true, false or null at doc[i], or the
+// complement of the place of the byte at fault.
+func scalar(doc []byte, i int) (end int, kind Kind, flags uint8) {
 	switch doc[i] {
 	case 't':
-		end, kind = literal(doc, i, "true"), True
+		return literal(doc, i, "true"), True, 0
 	case 'f':
-		end, kind = literal(doc, i, "false"), False
+		return literal(doc, i, "false"), False, 0
 	case 'n':
-		end, kind = literal(doc, i, "null"), Null
-	default:
-		kind = Number
-		end, flags = number(doc, i)
+		return literal(doc, i, "null"), Null, 0
 	}
-	if end < 0 {
-		return v.fail(ReasonSyntax, ^end), 0, 0
-	}
-	return end, kind, flags
+	end, flags = number(doc, i)
+	return end, Number, flags
 }
 
 // literal is the place after the word at doc[i], or the complement of the
@@ -182,6 +178,14 @@ func number(doc []byte, i int) (end int, flags uint8) {
 
 // digits is the place of the first byte from i on that is not a digit.
 func digits(doc []byte, i int) int {
+	for i <= len(doc)-8 {
+		x := binary.LittleEndian.Uint64(doc[i:]) ^ '0'*ones
+		// A byte above 9 carries into its high bit; the lowest mark is exact.
+		if m := ((x + (0x7f-9)*ones) | x) & highs; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+		i += 8
+	}
 	for uint(i) < uint(len(doc)) && doc[i]-'0' <= 9 {
 		i++
 	}

@@ -125,15 +125,19 @@ func (v *Values) object(doc []byte, i int, n *node, elem uint32, depth int) int 
 					break
 				}
 			}
-			if child != nil && child.slot >= 0 {
-				v.take(child.slot, Value{Off: uint32(from), Len: uint32(i - from - 1), Elem: elem, Kind: String, Flags: flags})
+			if child != nil && uint(child.slot) < uint(len(v.first)) {
+				if first := &v.first[child.slot]; elem == 0 && first.Kind == Absent {
+					first.set(from, i-from-1, 0, String, flags)
+				} else {
+					v.take(child.slot, from, i-from-1, elem, String, flags)
+				}
 			}
 		} else if child != nil {
 			i = v.value(doc, i, child, elem, depth+1)
 		} else if c == '{' || c == '[' {
 			i = v.skip(doc, i, depth+1)
-		} else {
-			i, _, _ = v.scalar(doc, i)
+		} else if i, _, _ = scalar(doc, i); i < 0 {
+			return v.fail(ReasonSyntax, ^i)
 		}
 		if i < 0 {
 			return -1
@@ -163,6 +167,22 @@ func (v *Values) name(doc []byte, i int, n *node) (e *edge, length, after int) {
 		return nil, 0, v.fail(ReasonSyntax, i)
 	}
 	i++
+	if i <= len(doc)-2*8 {
+		x := word(doc, i)
+		y := word(doc, i+8)
+		low := stops(y)
+		low &= -low
+		tail := bits.TrailingZeros64(low) >> 3
+		after := i + 8 + tail
+		if stops(x) == 0 && low != 0 && doc[after] == '"' && after+1 < len(doc) && doc[after+1] == ':' {
+			if length = 8 + tail; length > 8 {
+				y = word(doc, after-8)
+			} else {
+				y = 0
+			}
+			return n.find(x, y, doc[i:after]), length, after + 2
+		}
+	}
 	end, flags := v.text(doc, i)
 	if end < 0 {
 		return nil, 0, -1
@@ -204,11 +224,11 @@ func (v *Values) value(doc []byte, i int, n *node, elem uint32, depth int) int {
 	if n.slot < 0 {
 		return v.container(doc, i, n, elem, depth)
 	}
-	x := Value{Off: uint32(i), Elem: elem, Kind: Object}
+	kind := Object
 	if c == '[' {
-		x.Kind = Array
+		kind = Array
 	}
-	at := v.take(n.slot, x) // before what is in it, so that an array comes first
+	at := v.take(n.slot, i, 0, elem, kind, 0) // before what is in it, so that an array comes first
 	end := v.container(doc, i, n, elem, depth)
 	if end < 0 {
 		return -1
@@ -226,18 +246,19 @@ func (v *Values) value(doc []byte, i int, n *node, elem uint32, depth int) int {
 
 // leaf scans the scalar at doc[i] of a node and records it if it is wanted.
 func (v *Values) leaf(doc []byte, i int, n *node, elem uint32) int {
-	x := Value{Off: uint32(i), Elem: elem, Kind: String}
-	var end int
 	if doc[i] == '"' {
-		x.Off++
-		end, x.Flags = v.text(doc, i+1)
-		x.Len = uint32(end-1) - x.Off
-	} else {
-		end, x.Kind, x.Flags = v.scalar(doc, i)
-		x.Len = uint32(end) - x.Off
+		end, flags := v.text(doc, i+1)
+		if end >= 0 && n.slot >= 0 {
+			v.take(n.slot, i+1, end-i-2, elem, String, flags)
+		}
+		return end
 	}
-	if end >= 0 && n.slot >= 0 {
-		v.take(n.slot, x)
+	end, kind, flags := scalar(doc, i)
+	if end < 0 {
+		return v.fail(ReasonSyntax, ^end)
+	}
+	if n.slot >= 0 {
+		v.take(n.slot, i, end-i, elem, kind, flags)
 	}
 	return end
 }

@@ -1,5 +1,7 @@
 package field
 
+import "math/bits"
+
 // skip validates the object or array at doc[i], in which nothing is wanted.
 // depth counts it. It keeps its own stack, one bit a level.
 func (v *Values) skip(doc []byte, i, depth int) int {
@@ -44,7 +46,9 @@ func (v *Values) skip(doc []byte, i, depth int) int {
 			}
 			continue
 		default:
-			i, _, _ = v.scalar(doc, i)
+			if i, _, _ = scalar(doc, i); i < 0 {
+				return v.fail(ReasonSyntax, ^i)
+			}
 		}
 		if i < 0 {
 			return -1
@@ -89,6 +93,15 @@ func (v *Values) skipName(doc []byte, i int) int {
 	}
 	if uint(i) >= uint(len(doc)) || doc[i] != '"' {
 		return v.fail(ReasonSyntax, min(i, len(doc)))
+	}
+	if i < len(doc)-8 {
+		m := stops(word(doc, i+1))
+		if end := i + 1 + bits.TrailingZeros64(m)>>3; m != 0 && doc[end] == '"' && end+1 < len(doc) && doc[end+1] == ':' {
+			if i = end + 2; i < len(doc) && doc[i] <= ' ' {
+				i = space(doc, i)
+			}
+			return i
+		}
 	}
 	if i, _ = v.text(doc, i+1); i < 0 {
 		return -1

@@ -80,7 +80,7 @@ type Values struct {
 	More []Value
 
 	first []Value   // by slot
-	last  []uint32  // by slot: index + 1 into More of its last value, 0 = the first
+	last  []uint32  // by slot with more than one value: index + 1 into More of its last
 	elems []element // elems[0] stands for "no array"
 
 	program   *Program
@@ -193,32 +193,31 @@ func (v *Values) adopt(p *Program) {
 	}
 }
 
-// take records a value of a slot and says where it stands: 0 = first, else
-// index + 1 into More.
-func (v *Values) take(slot int32, x Value) uint32 {
-	if x.Elem == 0 && v.first[slot].Kind == Absent {
-		v.first[slot] = x
-		v.last[slot] = 0
-		return 0
-	}
-	return v.takeMore(slot, x)
+// set fills in a zero Value, field by field: a copy of one just made would wait
+// for the stores that made it.
+func (x *Value) set(off, length int, elem uint32, kind Kind, flags uint8) {
+	x.Off, x.Len, x.Elem = uint32(off), uint32(length), elem
+	x.Kind, x.Flags = kind, flags
 }
 
-func (v *Values) takeMore(slot int32, x Value) uint32 {
-	if x.Elem != 0 {
+// take records a value of a slot and says where it stands: 0 = first, else
+// index + 1 into More.
+func (v *Values) take(slot int32, off, length int, elem uint32, kind Kind, flags uint8) uint32 {
+	if elem != 0 {
 		v.through++
 	}
-	if v.first[slot].Kind == Absent {
-		v.first[slot] = x
-		v.last[slot] = 0
+	first := &v.first[slot]
+	if first.Kind == Absent {
+		first.set(off, length, elem, kind, flags)
 		return 0
 	}
-	v.More = append(v.More, x)
+	v.More = append(v.More, Value{})
 	at := uint32(len(v.More))
-	if last := v.last[slot]; last == 0 {
-		v.first[slot].Next = at
+	v.More[at-1].set(off, length, elem, kind, flags)
+	if first.Next == 0 {
+		first.Next = at
 	} else {
-		v.More[last-1].Next = at
+		v.More[v.last[slot]-1].Next = at
 	}
 	v.last[slot] = at
 	return at
