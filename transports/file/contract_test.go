@@ -283,6 +283,43 @@ func TestRotatedFileMayBeTakenAway(t *testing.T) {
 	}
 }
 
+// Before the first commit the file may be replaced: nothing of the new one is ours to cut.
+func TestReplacedFileIsNotCut(t *testing.T) {
+	fsys := vfs.NewMem()
+	env, set := testEnv(t, fsys), transports.Settings{"path": "a"}
+	s := openSink(t, env, set, transports.Mark{})
+	stage(t, s, "uncommitted")
+	must(t, s.Close(t.Context()))
+	put(t, fsys, "/d/new", "somebody's work, longer than ours\n")
+	must(t, fsys.Rename("/d/new", "/d/a"))
+	s = openSink(t, env, set, transports.Mark{})
+	must(t, s.Publish(stage(t, s, "one")))
+	must(t, s.Close(t.Context()))
+	if have := get(t, fsys, "/d/a"); have != "somebody's work, longer than ours\none\n" {
+		t.Errorf("file holds %q", have)
+	}
+}
+
+// I3: a rotated file holds committed entries only, whatever was appended meanwhile.
+func TestRotationWaitsForTheNewestMark(t *testing.T) {
+	fsys := vfs.NewMem()
+	env, set := testEnv(t, fsys), transports.Settings{"path": "out/a", "rotate_size": int64(4), "name": "a{number}"}
+	s := openSink(t, env, set, transports.Mark{})
+	m := stage(t, s, "one")
+	must(t, s.Append([]byte("two\n"), 1))
+	must(t, s.Publish(m))
+	if _, err := fsys.Stat("/d/out/a000001"); err == nil {
+		t.Error("rotated while uncommitted entries were in the file")
+	}
+	m, err := s.Sync()
+	must(t, err)
+	must(t, s.Publish(m))
+	must(t, s.Close(t.Context()))
+	if have := get(t, fsys, "/d/out/a000001"); have != "one\ntwo\n" {
+		t.Errorf("rotated file holds %q", have)
+	}
+}
+
 func TestSinkNoticesAnotherWriter(t *testing.T) {
 	fsys := vfs.NewMem()
 	s := openSink(t, testEnv(t, fsys), transports.Settings{"path": "a"}, transports.Mark{})

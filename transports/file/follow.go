@@ -31,7 +31,8 @@ type tailState struct {
 	idle    bool  // all was given at the last look
 	emptied bool  // begins again once it holds a whole line
 	gone    bool  // its path is another file's, or nobody's
-	active  time.Time
+	size    int64
+	active  time.Time // when it last grew or was given from
 }
 
 // openFollowed opens what is there. No file at all is fine: one may come.
@@ -101,6 +102,9 @@ func (s *source) readTail(f *openFile, c *transports.Chunk, now time.Time) (ende
 	size, err := t.f.Size()
 	if err != nil {
 		return false, fmt.Errorf("size of %s: %w: %w", f.path, err, transports.ErrFatal)
+	}
+	if size != t.size {
+		t.size, t.active = size, now
 	}
 	if err := s.noticeRestart(f, size); err != nil {
 		return false, fmt.Errorf("read %s: %w: %w", f.path, err, transports.ErrFatal)

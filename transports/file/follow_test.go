@@ -114,6 +114,23 @@ func TestFollow(t *testing.T) {
 			r.want("two", "rest", "three")
 			r.partitions(2)
 		}},
+		{"a renamed file that is still written to is waited for", followSet, func(r *followRig) {
+			r.put(logPath, "one\n")
+			r.want("one")
+			r.rename(logPath, logPath+".1")
+			r.put(logPath, "three\n")
+			add(r, r.fsys, logPath+".1", "be")
+			for range 5 { // each pause is too short for the file to count as finished
+				c := transports.Chunk{}
+				must(r, r.s.ReceiveChunk(r.Context(), &c, rotateQuiet*3/4))
+				if len(c.Data) > 0 {
+					r.Errorf("have %q of a line that is being written", c.Data)
+				}
+				add(r, r.fsys, logPath+".1", ".")
+			}
+			add(r, r.fsys, logPath+".1", "low\n")
+			r.want("be.....low", "three")
+		}},
 		{"two renames between looks keep the order of those seen", followSet, func(r *followRig) {
 			r.put(logPath, "one\n")
 			r.want("one")
