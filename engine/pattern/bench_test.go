@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -80,5 +81,30 @@ func TestMatchAllocates(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations an event, want none", n)
+	}
+}
+
+// TestManyPrefixLengths has more lengths of prefix on one field than are
+// looked up, so that both ways to find one are taken.
+func TestManyPrefixLengths(t *testing.T) {
+	text := strings.Repeat("abcdefgh", 10)
+	var rules []*Pattern
+	for n := range 3 * maxPrefixLengths {
+		p, err := Compile(fmt.Appendf(nil, `{"s":[{"prefix":%q}]}`, text[:n]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, p)
+	}
+	m := newMatcher(t, rules...)
+	for _, length := range []int{0, 1, 7, maxPrefixLengths, 2*maxPrefixLengths + 3, len(text)} {
+		got, err := m.match(fmt.Appendf(nil, `{"s":%q}`, text[:length]))
+		if want := min(length+1, len(rules)); err != nil || len(got) != want {
+			t.Errorf("%d bytes: %d rules (%v), want %d", length, len(got), err, want)
+		}
+		got, err = m.match(fmt.Appendf(nil, `{"s":%q}`, "X"+text[:length]))
+		if err != nil || len(got) != 1 {
+			t.Errorf("%d other bytes: rules %v (%v), want the empty prefix only", length, got, err)
+		}
 	}
 }

@@ -32,7 +32,7 @@ type Scratch struct {
 	epoch   uint32   // number of the event, never 0
 	results []uint32 // by predicate: epoch<<1 | 1 if it holds, for this epoch
 	matched []uint32 // by rule: epoch of its last match
-	hits    []uint32 // predicates that a value of the event equals
+	hits    []uint32 // indexed predicates that the event satisfies
 	join    join
 }
 
@@ -116,7 +116,7 @@ func (s *Set) Match(v *View, sc *Scratch, dst []uint32) []uint32 {
 	sc.load(v)
 	before := len(dst)
 	for f := range uint32(len(s.fields)) {
-		if s.valued[f] {
+		if s.valued[f] || s.ahead[f] != nil {
 			s.hit(f, sc)
 		}
 	}
@@ -133,15 +133,32 @@ func (s *Set) Match(v *View, sc *Scratch, dst []uint32) []uint32 {
 	return dst
 }
 
-// hit notes the plain values that a field of the event has.
+// hit notes the indexed predicates that a field of the event satisfies.
 func (s *Set) hit(f uint32, sc *Scratch) {
 	leaves := sc.of(f)
 	for i := range leaves {
-		p, ok := s.find(f, &leaves[i])
-		if yes := sc.epoch<<1 | 1; ok && sc.results[p] != yes {
-			sc.results[p] = yes
-			sc.hits = append(sc.hits, p)
+		l := &leaves[i]
+		if s.valued[f] {
+			s.note(f, l, sc)
 		}
+		if l.kind != field.String {
+			continue
+		}
+		for _, n := range s.ahead[f] {
+			if n > len(l.text) {
+				break
+			}
+			s.note(f, &leaf{text: l.text[:n]}, sc)
+		}
+	}
+}
+
+// note looks up one value.
+func (s *Set) note(f uint32, l *leaf, sc *Scratch) {
+	p, ok := s.find(f, l)
+	if yes := sc.epoch<<1 | 1; ok && sc.results[p] != yes {
+		sc.results[p] = yes
+		sc.hits = append(sc.hits, p)
 	}
 }
 
@@ -193,8 +210,8 @@ func (s *Set) clause(c clause, sc *Scratch) bool {
 		result := sc.results[i]
 		if result>>1 != sc.epoch {
 			result = sc.epoch << 1
-			// A plain value that holds has been noted by hit.
-			if p := s.predicates[i].predicate; !p.plain() && p.any(leaves) {
+			// An indexed predicate that holds has been noted by hit.
+			if p := &s.predicates[i]; !p.indexed && p.any(leaves) {
 				result |= 1
 			}
 			sc.results[i] = result

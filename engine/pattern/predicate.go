@@ -97,7 +97,7 @@ func (t *test) equals(l *leaf) bool {
 		return false
 	}
 	switch t.kind {
-	case field.String:
+	case field.String, field.Absent:
 		return string(l.text) == t.text
 	case field.Number:
 		if t.whole != l.whole {

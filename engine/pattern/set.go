@@ -15,9 +15,9 @@ import (
 //
 // Every predicate is stored once however many rules have it. Each conjunction
 // of a rule is filed in one place: under the values of a condition that only
-// has plain values if it has one, else under a field that must be present. An
-// event then costs a look-up for each of its values, and a check of the
-// conjunctions that were found by them.
+// has plain values and prefixes if it has one, else under a field that must be
+// present. An event then costs a look-up for each of its values (and for each
+// length of prefix), and a check of the conjunctions that were found by them.
 type Set struct {
 	fields []field.Path
 	rules  int
@@ -28,18 +28,24 @@ type Set struct {
 	operands     []uint32 // predicates, by clause
 
 	seed   maphash.Seed
-	table  []entry // predicates that are plain values; length a power of two
+	table  []entry // indexed predicates; length a power of two
 	valued []bool  // by field: it has plain values
+	ahead  [][]int // by field: lengths of its indexed prefixes, ascending
 
 	byValue [][]uint32 // by predicate: conjunctions filed under the value
 	byField [][]uint32 // by field: conjunctions filed under its presence
 	always  []uint32   // conjunctions that only ask for absence
 }
 
+// maxPrefixLengths is how many lengths of prefix are looked up for a field.
+// Prefixes of further lengths are compared one by one.
+const maxPrefixLengths = 16
+
 // placed is a predicate on a field.
 type placed struct {
 	*predicate
-	field uint32
+	field   uint32
+	indexed bool // found by a look-up of the event's value
 }
 
 // filed is one conjunction of a rule.
@@ -114,6 +120,7 @@ func (b *builder) field(path field.Path) uint32 {
 		b.Set.fields = append(b.Set.fields, path)
 		b.byField = append(b.byField, nil)
 		b.valued = append(b.valued, false)
+		b.ahead = append(b.ahead, nil)
 	}
 	return i
 }
@@ -127,14 +134,31 @@ func (b *builder) addClause(f uint32, predicates []*predicate) {
 		if !known {
 			i = uint32(len(b.Set.predicates))
 			b.predicates[key] = i
-			b.Set.predicates = append(b.Set.predicates, placed{p, f})
+			b.Set.predicates = append(b.Set.predicates, placed{p, f, b.index(f, p)})
 			b.byValue = append(b.byValue, nil)
-			b.valued[f] = b.valued[f] || p.plain()
 		}
 		b.operands = append(b.operands, i)
 	}
 	c.to = uint32(len(b.operands))
 	b.clauses = append(b.clauses, c)
+}
+
+// index readies a field for the look-up of a predicate and reports whether it
+// will be looked up.
+func (b *builder) index(f uint32, p *predicate) bool {
+	if p.plain() {
+		b.valued[f] = true
+		return true
+	}
+	if p.not || p.tests[0].op != prefix {
+		return false
+	}
+	length := len(p.tests[0].text)
+	at, known := slices.BinarySearch(b.ahead[f], length)
+	if !known && len(b.ahead[f]) < maxPrefixLengths {
+		b.ahead[f], known = slices.Insert(b.ahead[f], at, length), true
+	}
+	return known
 }
 
 // key tells predicates apart: equal ones that are spelled alike, and plain
@@ -155,7 +179,7 @@ func (b *builder) cost(c clause) int {
 	switch {
 	case c.absent:
 		return 3
-	case b.plainOnly(c):
+	case b.indexedOnly(c):
 		return 0
 	}
 	for _, p := range b.operands[c.from:c.to] {
@@ -166,9 +190,9 @@ func (b *builder) cost(c clause) int {
 	return 1
 }
 
-func (b *builder) plainOnly(c clause) bool {
+func (b *builder) indexedOnly(c clause) bool {
 	for _, p := range b.operands[c.from:c.to] {
-		if !b.Set.predicates[p].plain() {
+		if !b.Set.predicates[p].indexed {
 			return false
 		}
 	}
@@ -176,12 +200,12 @@ func (b *builder) plainOnly(c clause) bool {
 }
 
 // file puts a conjunction where the fewest others are: under the values of a
-// clause of plain values, else under a field that must be present.
+// clause of indexed predicates, else under a field that must be present.
 func (b *builder) file(conj uint32) {
 	f := b.conjunctions[conj]
 	best, load := -1, math.MaxInt
 	for i, c := range b.clauses[f.from:f.to] {
-		if !b.plainOnly(c) {
+		if !b.indexedOnly(c) {
 			continue
 		}
 		busiest := 0
@@ -214,17 +238,18 @@ func (b *builder) file(conj uint32) {
 	b.byField[at] = append(b.byField[at], conj)
 }
 
-// buildTable makes the hash table of plain values, at most half full.
+// buildTable makes the hash table of indexed predicates, at most half full. A
+// prefix stands in it as a value of the kind field.Absent.
 func (b *builder) buildTable() {
-	plain := 0
+	indexed := 0
 	for _, p := range b.Set.predicates {
-		if p.plain() {
-			plain++
+		if p.indexed {
+			indexed++
 		}
 	}
-	b.table = make([]entry, 2<<bits.Len(uint(plain)))
+	b.table = make([]entry, 2<<bits.Len(uint(indexed)))
 	for i, p := range b.Set.predicates {
-		if !p.plain() {
+		if !p.indexed {
 			continue
 		}
 		t := &p.tests[0]
@@ -243,7 +268,7 @@ func (s *Set) hash(f uint32, l *leaf) uint64 {
 	const odd1, odd2 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 	h := (uint64(f)<<8 | uint64(l.kind)) * odd1
 	switch {
-	case l.kind == field.String || l.kind == field.Number && !l.whole:
+	case l.kind == field.String || l.kind == field.Absent || l.kind == field.Number && !l.whole:
 		return h ^ maphash.Bytes(s.seed, l.text)
 	case l.kind == field.Number:
 		h ^= math.Float64bits(l.num+0) * odd2 // +0 makes -0 one with 0
@@ -252,7 +277,7 @@ func (s *Set) hash(f uint32, l *leaf) uint64 {
 	return h ^ h>>32
 }
 
-// find is the predicate that a field's value satisfies as a plain value.
+// find is the indexed predicate of a field's value.
 func (s *Set) find(f uint32, l *leaf) (uint32, bool) {
 	h := s.hash(f, l)
 	for at := h & uint64(len(s.table)-1); s.table[at].predicate != 0; at = (at + 1) & uint64(len(s.table)-1) {
