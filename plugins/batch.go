@@ -146,26 +146,38 @@ func (b *Batch) fail(err error) {
 	}
 }
 
+//go:noinline // so that put is inlined
+func (b *Batch) overfull() { b.fail(ErrTooManyValues) }
+
+// slotWord is a slot as the layout has it.
+func slotWord(offset, length int, t SlotType, flag bool) uint64 {
+	w := uint64(uint32(offset)) | uint64(length)<<32 | uint64(t)<<56
+	if flag {
+		w |= 1 << 60
+	}
+	return w
+}
+
 // put writes the next slot of the event. Offsets fit u32 because a batch that
 // passes MaxBatchBytes is never handed on.
-func (b *Batch) put(offset, length int, t SlotType, flag uint64) {
-	if b.at+slotBytes > len(b.head) {
-		b.fail(ErrTooManyValues)
+func (b *Batch) put(word uint64) {
+	if b.at >= len(b.head) {
+		b.overfull()
 		return
 	}
-	binary.LittleEndian.PutUint64(b.head[b.at:], uint64(uint32(offset))|uint64(length)<<32|uint64(t)<<56|flag<<60)
+	binary.LittleEndian.PutUint64(b.head[b.at:], word)
 	b.at += slotBytes
 }
 
 // text writes a slot that points to bytes of data.
-func (b *Batch) text(raw []byte, t SlotType, flag uint64) {
-	if len(raw) > MaxValueBytes || len(b.data)+len(raw) > MaxBatchBytes {
+func (b *Batch) text(raw []byte, t SlotType, flag bool) {
+	offset := len(b.data)
+	if len(raw) > MaxValueBytes || offset+len(raw) > MaxBatchBytes {
 		b.tooLarge(len(raw))
 		return
 	}
-	offset := len(b.data)
 	b.data = append(b.data, raw...)
-	b.put(offset, len(raw), t, flag)
+	b.put(slotWord(offset, len(raw), t, flag))
 }
 
 func (b *Batch) tooLarge(n int) {
@@ -174,31 +186,26 @@ func (b *Batch) tooLarge(n int) {
 	} else {
 		b.fail(ErrBatchTooLarge)
 	}
-	b.put(0, 0, SlotAbsent, 0)
+	b.put(0)
 }
 
 func (b *Batch) word(bits uint64, t SlotType) {
-	offset := len(b.data)
-	if pad := -offset & 7; pad != 0 {
+	if pad := -len(b.data) & 7; pad != 0 {
 		var zero [8]byte
 		b.data = append(b.data, zero[:pad]...)
-		offset += pad
 	}
+	offset := len(b.data)
 	b.data = binary.LittleEndian.AppendUint64(b.data, bits)
-	b.put(offset, 8, t, 0)
+	b.put(slotWord(offset, 8, t, false))
 }
 
 // Absent says that the event does not have the field.
-func (b *Batch) Absent() { b.put(0, 0, SlotAbsent, 0) }
+func (b *Batch) Absent() { b.put(0) }
 
 // String adds a string: the JSON text between its quotes, and whether it holds
 // escapes.
 func (b *Batch) String(raw []byte, escaped bool) {
-	var flag uint64
-	if escaped {
-		flag = 1
-	}
-	b.text(raw, SlotString, flag)
+	b.text(raw, SlotString, escaped)
 }
 
 // Number adds a JSON number: i64 where the text is an integer in range, f64
@@ -216,23 +223,17 @@ func (b *Batch) Number(text []byte) {
 		b.word(math.Float64bits(f), SlotFloat)
 		return
 	}
-	b.text(text, SlotJSON, 0)
+	b.text(text, SlotJSON, false)
 }
 
 // Bool adds true or false.
-func (b *Batch) Bool(v bool) {
-	var flag uint64
-	if v {
-		flag = 1
-	}
-	b.put(0, 0, SlotBool, flag)
-}
+func (b *Batch) Bool(v bool) { b.put(slotWord(0, 0, SlotBool, v)) }
 
 // Null adds a null, which differs from an absent field.
-func (b *Batch) Null() { b.put(0, 0, SlotNull, 0) }
+func (b *Batch) Null() { b.put(slotWord(0, 0, SlotNull, false)) }
 
 // JSON adds any other value as its JSON text.
-func (b *Batch) JSON(raw []byte) { b.text(raw, SlotJSON, 0) }
+func (b *Batch) JSON(raw []byte) { b.text(raw, SlotJSON, false) }
 
 // Len is the number of events.
 func (b *Batch) Len() int { return b.events }
