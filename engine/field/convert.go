@@ -98,7 +98,7 @@ func Float64(raw []byte) (f float64, exact bool) {
 	switch top := d.exponent + d.digits; {
 	case d.digits == 0:
 		return 0, true
-	case top > 310:
+	case top > 309:
 		return math.Inf(d.sign()), false
 	case top < -330:
 		return 0, false

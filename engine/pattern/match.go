@@ -60,7 +60,7 @@ func (e *event) load(v *View) {
 		case slot >= 0:
 			x := v.Values.Get(int(slot))
 			for more := x.Kind != field.Absent; more; x, more = v.Values.Next(x) {
-				e.loadValue(v.Doc, x)
+				e.loadValue(v.Doc, &x)
 				through = through || x.Elem != 0
 			}
 		}
@@ -69,27 +69,45 @@ func (e *event) load(v *View) {
 	e.from = append(e.from, uint32(len(e.leaves)))
 }
 
-func (e *event) loadValue(doc []byte, x field.Value) {
+// loadValue decodes a value of a field; objects and arrays have no leaf.
+func (e *event) loadValue(doc []byte, x *field.Value) {
+	if !x.Scalar() {
+		return
+	}
 	raw := x.Raw(doc)
-	switch {
-	case x.Kind == field.String && x.Flags&field.Escaped != 0:
+	if x.Kind == field.String && x.Flags&field.Escaped != 0 {
 		e.loadString(raw, x.Elem)
-	case x.Kind == field.Number:
-		l := leaf{kind: x.Kind, elem: x.Elem, text: raw}
+		return
+	}
+	l := e.next()
+	l.kind, l.elem, l.text = x.Kind, x.Elem, raw
+	if x.Kind == field.Number {
 		l.num, l.whole = field.Float64(raw)
-		e.leaves = append(e.leaves, l)
-	case x.Scalar():
-		e.leaves = append(e.leaves, leaf{kind: x.Kind, elem: x.Elem, text: raw})
 	}
 }
 
+// loadString decodes the inside of a string that may have escapes.
 func (e *event) loadString(raw []byte, elem uint32) {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		from := len(e.text)
 		e.text = field.AppendUnescaped(e.text, raw)
 		raw = e.text[from:]
 	}
-	e.leaves = append(e.leaves, leaf{kind: field.String, elem: elem, text: raw})
+	l := e.next()
+	l.kind, l.elem, l.text = field.String, elem, raw
+}
+
+// next is a new leaf, to be filled in place: a copy of one just made would
+// wait for the stores that made it. A number's fields are what was there
+// before until they are set.
+func (e *event) next() *leaf {
+	n := len(e.leaves)
+	if n < cap(e.leaves) {
+		e.leaves = e.leaves[:n+1]
+	} else {
+		e.leaves = append(e.leaves, leaf{})
+	}
+	return &e.leaves[n]
 }
 
 // begin readies sc for the next event.
