@@ -27,6 +27,7 @@ type notes struct {
 	files    [2]vfs.File
 	current  int
 	size     int64
+	limit    int64 // size past which the other file begins
 	sequence uint64
 	whole    func(dst []byte) []byte // a body that holds the state as a whole
 	scratch  []byte
@@ -42,7 +43,7 @@ func openNotes(fsys vfs.FS, name string, apply func(body []byte) error, whole fu
 	if err != nil {
 		return nil, err
 	}
-	n := &notes{fs: fsys, whole: whole, sequence: last.sequence, current: last.file}
+	n := &notes{fs: fsys, whole: whole, limit: noteFileMax, sequence: last.sequence, current: last.file}
 	for i, file := range noteNames(name) {
 		if n.files[i], err = fsys.Append(file); err != nil {
 			n.close()
@@ -144,7 +145,7 @@ func (n *notes) add(body []byte) error {
 	if n.failed != nil {
 		return n.failed
 	}
-	if n.size > noteFileMax {
+	if n.size > n.limit {
 		return n.turn()
 	}
 	return n.write(body)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/weir-project/weir/engine/segment"
 )
 
 func TestProgressIsTheSameAsASet(t *testing.T) {
@@ -84,7 +86,7 @@ func agrees(p *progress, model map[uint64]bool, tries map[uint64]uint32) string 
 func TestProgressFormIsPinned(t *testing.T) {
 	p := progress{low: 300, runs: []run{{302, 303}, {310, 1000}}, tries: map[uint64]uint32{301: 2}}
 	var out bytes.Buffer
-	for i, body := range [][]byte{p.appendWhole(nil), appendSettled(nil, []run{{5, 6}, {9, 300}}), appendTry(nil, 7, 3)} {
+	for i, body := range [][]byte{p.appendWhole(nil), appendSettled(nil, []run{{5, 6}, {9, 300}}), appendTry(nil, 7, 3), appendMark(nil, mark{segment.Mark{File: 2, Length: 4096, Entries: 77}, true})} {
 		out.WriteString(hex.EncodeToString(appendNote(nil, uint64(i+1), body)) + "\n")
 	}
 	golden(t, "notes.golden", out.Bytes())
