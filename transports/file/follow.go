@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/weir-project/weir/engine/vfs"
@@ -19,6 +20,8 @@ type follower struct {
 	// finished holds, by node, files that were renamed and read to their end
 	// and still match the pattern, so that they are not begun again.
 	finished map[[2]uint64]place
+	// ended holds the partitions of finished files, oldest first.
+	ended []string
 	// told holds the paths that a warning was given for.
 	told map[string]bool
 }
@@ -181,6 +184,11 @@ func (s *source) finish(i int) error {
 		}
 	}
 	s.resume = append(kept, end)
+	s.follow.ended = append(s.follow.ended, f.partition)
+	if len(s.follow.ended) > maxRemembered {
+		s.forget(s.follow.ended[0])
+		s.follow.ended = s.follow.ended[1:]
+	}
 	s.files = append(s.files[:i], s.files[i+1:]...)
 	s.env.Log.Info("file source: a file that was renamed or removed is read to its end",
 		"source", s.env.Name, "path", f.path, "bytes", f.tail.off)
@@ -189,6 +197,15 @@ func (s *source) finish(i int) error {
 	}
 	s.follow.next = time.Time{} // its successor may be there
 	return nil
+}
+
+// forget drops the oldest finished partition: a settlement for it gets
+// ErrNotHeld from now on.
+func (s *source) forget(partition string) {
+	s.knownMu.Lock()
+	delete(s.known, partition)
+	s.knownMu.Unlock()
+	s.resume = slices.DeleteFunc(s.resume, func(at resumed) bool { return at.partition == partition })
 }
 
 // scan looks which files are there now.

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -255,6 +256,32 @@ func TestFollowIdlesCheaply(t *testing.T) {
 		// One look a second for names; reads of the open file are not counted here.
 		if ops := faults.Ops() - before; ops > 4*60 {
 			r.Errorf("%d calls in an idle minute", ops)
+		}
+	})
+}
+
+// I15: rotation for ever does not grow the source's memory.
+func TestFollowForgetsOldPartitions(t *testing.T) {
+	follow(t, followSet, func(r *followRig) {
+		for i := range maxRemembered + 100 {
+			r.put(logPath+".new", fmt.Sprintf("%d\n", i))
+			r.rename(logPath+".new", logPath)
+			for range 2 { // the line; then the old file's end
+				c := transports.Chunk{Data: make([]byte, 0, 64)}
+				must(r, r.s.ReceiveChunk(r.Context(), &c, rescan+rotateQuiet))
+			}
+		}
+		if n := len(r.s.known); n > maxRemembered+10 || n < maxRemembered {
+			r.Errorf("knows %d partitions", n)
+		}
+		if n := len(r.s.resume); n > maxRemembered+10 {
+			r.Errorf("remembers %d positions", n)
+		}
+		if n := len(r.s.files); n > 2 {
+			r.Errorf("has %d open files", n)
+		}
+		if n := len(r.s.follow.finished); n > 2 {
+			r.Errorf("remembers %d finished files", n)
 		}
 	})
 }

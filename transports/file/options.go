@@ -15,6 +15,7 @@ const (
 	defaultMaxEvent = 1 << 20                // where Env.MaxEvent is 0
 	maxFollowed     = 1024                   // files that one source follows at once
 	maxListed       = 100_000                // files that one pattern may match
+	maxRemembered   = 4096                   // partitions of finished files that a following source still knows
 	maxWindow       = 128 << 20              // zstd window, the memory of one unpacking
 	maxPoll         = 250 * time.Millisecond // longest pause between looks at a followed file
 	minPoll         = time.Millisecond
