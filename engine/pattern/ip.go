@@ -17,6 +17,7 @@ func parseAddress(text []byte) (netip.Addr, bool) {
 // exactly, an IPv6 address nearly (what passes wrongly costs an allocation).
 func addressShape(text []byte) bool {
 	colons, dots, digits, value, pairs := 0, 0, 0, 0, 0
+	padded := false // the digits begin with a zero that an IPv4 address must not have
 	for i, c := range text {
 		switch {
 		case c == ':':
@@ -24,17 +25,15 @@ func addressShape(text []byte) bool {
 				pairs++
 			}
 			colons++
-			digits, value = 0, 0
+			digits, value, padded = 0, 0, false
 		case c == '.':
-			if digits == 0 || value > 255 {
+			if digits == 0 || value > 255 || padded {
 				return false
 			}
 			dots++
 			digits, value = 0, 0
 		case c-'0' <= 9:
-			if digits == 1 && value == 0 && colons == 0 {
-				return false
-			}
+			padded = padded || digits == 1 && value == 0
 			digits++
 			value = value*10 + int(c-'0')
 		case c|0x20 >= 'a' && c|0x20 <= 'f' && dots == 0:
@@ -48,7 +47,7 @@ func addressShape(text []byte) bool {
 		}
 	}
 	if colons == 0 {
-		return dots == 3 && digits > 0 && value <= 255
+		return dots == 3 && digits > 0 && value <= 255 && !padded
 	}
 	return colons >= 2 && colons <= 8 && pairs <= 1 && (pairs == 1 || colons == 7 || colons == 6 && dots == 3) && (dots == 0 || dots == 3)
 }
