@@ -36,6 +36,9 @@ type Config struct {
 	DrainLimit time.Duration
 	// ParkBytes bounds the park queue of each sink that is not local, default 1 GiB.
 	ParkBytes int64
+	// ChunkBytes is how much is asked at once of a source that gives runs of bytes,
+	// default 256 KiB.
+	ChunkBytes int
 	// Commit tunes the commit log; its FS, Dir and Log are filled in.
 	Commit commit.Config
 	// Seed makes retry jitter repeatable; 0 = random.
@@ -89,7 +92,7 @@ func hostNames(hosts []plugins.Host) []string {
 }
 
 func (e *Engine) build() error {
-	if err := e.cfg.FS.MkdirAll(e.plan.Node.Data); err != nil {
+	if err := vfs.EnsureDir(e.cfg.FS, e.plan.Node.Data); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	loaded, err := e.loadPlugins()
@@ -106,7 +109,7 @@ func (e *Engine) build() error {
 	}
 	e.flow, err = flow.New(flow.Config{
 		Plan: e.plan, Sources: sources, Sinks: sinks, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
-		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
+		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
 	}, g)
 	return err
 }

@@ -248,6 +248,10 @@ type Staged interface {
 	Restore(Mark) error
 }
 
+// Bounded is an optional power of staged sinks: how many framed bytes Append still
+// takes. The engine asks sources for no more than what will fit.
+type Bounded interface{ Room() int64 }
+
 // Mark is the end of a staged sink: a file number and a length in bytes, and
 // how many entries were ever appended.
 type Mark struct {

@@ -236,7 +236,7 @@ func (c *chunk) several(it *item) bool {
 // release gives the event's claim to its oldest follower, or frees its identity (I6).
 func (l *lane) release(r ref) {
 	it := r.item()
-	if it.flags&flagClaimed == 0 {
+	if it.flags&flagClaimed == 0 || bugClaimKept {
 		return
 	}
 	it.flags &^= flagClaimed

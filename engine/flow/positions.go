@@ -176,7 +176,7 @@ func (p *positions) settle(c *chunk, refs []ref) (moved bool) {
 // advance moves the low mark over spans that are settled whole. The caller holds mu.
 func (pt *partition) advance() bool {
 	n := 0
-	for n < len(pt.spans) && pt.spans[n].left == 0 {
+	for n < len(pt.spans) && pt.spans[n].left <= bugLowMarkSlack {
 		pt.low, pt.lowOrdinal = pt.spans[n].next, pt.spans[n].end
 		n++
 	}

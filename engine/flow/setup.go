@@ -33,6 +33,8 @@ type Config struct {
 	// DrainLimit is how long in-flight events may take to settle when Run is asked to
 	// stop, default 30 s; what is left then is not settled and comes again.
 	DrainLimit time.Duration
+	// ChunkBytes is how much is asked of a source at once, default 256 KiB.
+	ChunkBytes int
 	ParkBytes  int64         // bound of each park queue, 0 = dispatch.DefaultParkBytes
 	Commit     commit.Config // FS, Dir and Log are filled in
 	Seed       uint64        // of retry jitter, 0 = random
@@ -70,8 +72,9 @@ type sink struct {
 	codec    event.Codec
 	original bool
 
-	staged transports.Staged // takes part in the commit, at this stage
-	stage  int
+	bounded transports.Bounded // nil = no bound of its own
+	staged  transports.Staged  // takes part in the commit, at this stage
+	stage   int
 
 	dispatcher *dispatch.Dispatcher // stands outside of it
 	park       *dispatch.Park
@@ -117,6 +120,9 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	}
 	if cfg.DrainLimit == 0 {
 		cfg.DrainLimit = 30 * time.Second
+	}
+	if cfg.ChunkBytes == 0 {
+		cfg.ChunkBytes = defaultChunk
 	}
 	limits := cfg.Plan.Node.Limits
 	f := &Flow{
@@ -188,6 +194,7 @@ func (f *Flow) openSink(p *config.Sink, end transports.Sink) (*sink, error) {
 	}
 	if staged, ok := end.(transports.Staged); ok {
 		s.staged = staged
+		s.bounded, _ = end.(transports.Bounded)
 		return s, nil
 	}
 	if p.Name == config.DeadLettersName {

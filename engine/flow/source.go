@@ -17,10 +17,10 @@ import (
 
 // Sizes of intake.
 const (
-	chunkBytes  = 256 << 10
-	receiveMax  = 512                    // deliveries asked for at once
-	receiveWait = 250 * time.Millisecond // how long a source may wait for its first byte
-	maxChunks   = 1024                   // chunks in flight, whatever their size
+	defaultChunk = 256 << 10
+	receiveMax   = 512                    // deliveries asked for at once
+	receiveWait  = 250 * time.Millisecond // how long a source may wait for its first byte
+	maxChunks    = 1024                   // chunks in flight, whatever their size
 )
 
 // source is an open source and where it stands. It lives outside of generations.
@@ -100,7 +100,7 @@ func (f *Flow) receiveDeliveries(ctx context.Context, s *source, c *chunk) error
 		if list = list[n:]; len(list) > 0 {
 			// The room was given for one Receive: its further chunks are not waited for.
 			c = f.chunk(s)
-			f.room.add(chunkBytes)
+			f.room.add(int64(f.cfg.ChunkBytes))
 		}
 	}
 	return err
@@ -124,7 +124,7 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 	s.mu.Lock()
 	usual := s.usual
 	s.mu.Unlock()
-	if !f.room.wait(ctx, chunkBytes, usual) {
+	if !f.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
 		return nil, false
 	}
 	c := f.chunk(s)
@@ -139,10 +139,10 @@ func (f *Flow) chunk(s *source) *chunk {
 	case c = <-f.free:
 	default:
 		c = &chunk{byLane: make([][]uint32, len(f.lanes))}
-		c.Data = make([]byte, 0, chunkBytes)
+		c.Data = make([]byte, 0, f.cfg.ChunkBytes)
 	}
 	c.source = s
-	c.bytes = chunkBytes
+	c.bytes = int64(f.cfg.ChunkBytes)
 	return c
 }
 
@@ -213,8 +213,8 @@ func (f *Flow) finished(c *chunk, n int) {
 // discard gives a chunk and its room back.
 func (f *Flow) discard(c *chunk) {
 	bytes, guess := c.bytes, c.guess
-	if cap(c.Data) > 4*chunkBytes {
-		c.Data = make([]byte, 0, chunkBytes) // one huge event must not stay for ever
+	if cap(c.Data) > 4*f.cfg.ChunkBytes {
+		c.Data = make([]byte, 0, f.cfg.ChunkBytes) // one huge event must not stay for ever
 	}
 	c.reset()
 	select {

@@ -187,6 +187,9 @@ func (l *lane) flush() {
 	l.open = nil
 	t.writer.End()
 	t.Record = t.writer.Bytes
+	if bugAckBeforeSync {
+		t.acknowledge()
+	}
 	if err := l.f.log.Submit(l.f.life, &t.Ticket); err != nil {
 		l.f.fail(err)
 		l.free <- t // nothing of it is settled
@@ -207,16 +210,25 @@ func (t *ticket) committed(err error) {
 			f.routeCounts.addN(t.gen.routes[route].name, n)
 		}
 	}
+	t.eachChunk(t.settle)
+	t.lane.free <- t
+}
+
+// acknowledge settles the ticket's events with their sources only.
+func (t *ticket) acknowledge() {
+	t.eachChunk(func(c *chunk, refs []ref) { t.lane.f.settled(c, refs) })
+}
+
+func (t *ticket) eachChunk(do func(c *chunk, refs []ref)) {
 	for from := 0; from < len(t.refs); {
 		c := t.refs[from].c
 		to := from + 1
 		for to < len(t.refs) && t.refs[to].c == c {
 			to++
 		}
-		t.settle(c, t.refs[from:to])
+		do(c, t.refs[from:to])
 		from = to
 	}
-	t.lane.free <- t
 }
 
 func (t *ticket) settle(c *chunk, refs []ref) {
