@@ -20,6 +20,7 @@ const (
 	defaultChunk = 256 << 10
 	receiveMax   = 512                    // deliveries asked for at once
 	receiveWait  = 250 * time.Millisecond // how long a source may wait for its first byte
+	fullPause    = 100 * time.Millisecond // between looks at a full sink
 	maxChunks    = 1024                   // chunks in flight, whatever their size
 )
 
@@ -124,12 +125,35 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 	s.mu.Lock()
 	usual := s.usual
 	s.mu.Unlock()
-	if !f.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
+	if !f.sinksHaveRoom(ctx) || !f.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
 		return nil, false
 	}
 	c := f.chunk(s)
 	c.guess = usual
 	return c, true
+}
+
+// sinksHaveRoom waits until every local sink that has a bound can take all that is
+// in flight, and a chunk more, twice over: framing and dead letters make it longer.
+func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
+	for _, s := range f.sinks {
+		for told := false; s.bounded != nil; {
+			_, bytes := f.room.held()
+			if s.bounded.Room() >= 2*(bytes+int64(f.cfg.ChunkBytes)) {
+				break
+			}
+			if !told {
+				f.cfg.Log.Warn("sink is full: sources wait", "sink", s.name, "room", s.bounded.Room())
+				told = true
+			}
+			select {
+			case <-time.After(fullPause):
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // chunk takes a chunk from those that are free, or makes one.
