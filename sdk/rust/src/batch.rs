@@ -41,6 +41,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The n-th event, which must exist.
+    #[inline(always)]
     pub fn event(&self, n: usize) -> Event<'a> {
         let width = self.slots * SLOT;
         Event { index: n, slots: &self.table[n * width..][..width], data: self.data }
@@ -75,7 +76,7 @@ impl<'a> Event<'a> {
     }
 
     /// The value of a slot; slots that do not exist are absent.
-    #[inline]
+    #[inline(always)]
     pub fn value(&self, slot: usize) -> Value<'a> {
         let Some((kind, flags, part)) = self.slot(slot) else {
             return Value::Absent;
@@ -92,7 +93,7 @@ impl<'a> Event<'a> {
     }
 
     /// The text of a slot that holds a string.
-    #[inline]
+    #[inline(always)]
     pub fn text(&self, slot: usize) -> Option<Text<'a>> {
         match self.value(slot) {
             Value::String(t) => Some(t),
@@ -101,7 +102,7 @@ impl<'a> Event<'a> {
     }
 
     /// The number of a slot; an integer past 2^53 loses its last digits.
-    #[inline]
+    #[inline(always)]
     pub fn number(&self, slot: usize) -> Option<f64> {
         match self.value(slot) {
             Value::Int(n) => Some(n as f64),
@@ -110,10 +111,11 @@ impl<'a> Event<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self, slot: usize) -> Option<(u32, u32, &'a [u8])> {
         let at = self.slots.get(slot * SLOT..slot * SLOT + SLOT)?;
-        let (offset, meta) = (word(at, 0) as usize, word(at, 4));
+        let word = long(at);
+        let (offset, meta) = (word as u32 as usize, (word >> 32) as u32);
         let part = self.data.get(offset..offset + (meta & 0xff_ffff) as usize)?;
         Some((meta >> 24 & 15, meta >> 28, part))
     }

@@ -2,8 +2,8 @@
 
 /// Compares eight bytes at a time: the memcmp of a core-only wasm32 build goes
 /// byte by byte, and each turn of its loop costs fuel.
-#[inline]
-fn equal(a: &[u8], b: &[u8]) -> bool {
+#[inline(always)]
+pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
     let n = a.len();
     if n != b.len() {
         return false;
@@ -21,7 +21,7 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     eight(a, n - 8) == eight(b, n - 8) // the last eight, which may overlap
 }
 
-#[inline]
+#[inline(always)]
 fn eight(b: &[u8], at: usize) -> u64 {
     debug_assert!(at + 8 <= b.len());
     // equal keeps at + 8 <= b.len().
