@@ -5,6 +5,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-project/weir/bench/report"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
 	"github.com/weir-project/weir/transports/local"
@@ -38,21 +40,10 @@ const (
 	barLatency = 2 * time.Millisecond   // p99 from publish to ack, plus two syncs
 )
 
-// Figure is one line of the result.
-type Figure struct {
-	Name  string
-	Value float64
-	Unit  string
-	Bar   float64 // 0 = none
-	Below bool    // the bar is an upper bound
-	Pass  bool
-	Note  string
-}
-
 // Run measures in a folder of its own below dir, which must be on a real disk.
 // quick takes about a third of the time.
-func Run(dir string, quick bool) (figures []Figure, err error) {
-	if err := refuseMemory(dir); err != nil {
+func Run(dir string, quick bool) (lines []report.Line, err error) {
+	if err := report.RefuseMemory(dir); err != nil {
 		return nil, err
 	}
 	place, err := os.MkdirTemp(dir, "weir-bench-local-")
@@ -77,10 +68,14 @@ func Run(dir string, quick bool) (figures []Figure, err error) {
 	}
 	slices.Sort(rates)
 	rate := rates[1]
-	lat, err := latency(filepath.Join(place, "latency"), rate/2, seconds/2)
-	if err != nil {
-		return nil, err
+	lats := make([]latencies, 3)
+	for i := range lats {
+		if lats[i], err = latency(filepath.Join(place, fmt.Sprint("latency", i)), rate/2, seconds/3); err != nil {
+			return nil, err
+		}
 	}
+	slices.SortFunc(lats, func(a, b latencies) int { return cmp.Compare(a.p99, b.p99) })
+	lat := lats[1]
 	after, err := bareSync(place)
 	if err != nil {
 		return nil, err
@@ -88,21 +83,22 @@ func Run(dir string, quick bool) (figures []Figure, err error) {
 	return judge(before, after, rate, lat), nil
 }
 
-func judge(before, after syncTimes, rate float64, lat latencies) []Figure {
+// judge holds the figures against their bars. The bar of the rate holds where
+// a bare sync is fast enough; on a slower disk the figure is for the record.
+func judge(before, after syncTimes, rate float64, lat latencies) []report.Line {
 	sync := max(before.median, after.median)
 	tail := max(before.p99, after.p99)
-	applies := sync <= barSync
-	note := ""
-	if !applies {
-		note = fmt.Sprintf("bar holds where a bare sync takes at most %v", barSync)
+	most := report.Line{Name: "published, consumed, acked", Figure: rate, Unit: "events/s", Of: report.Figure, Bar: barRate, AtLeast: true, Note: "each ack after its sync"}
+	if sync > barSync {
+		most.Of = report.Nothing
+		most.Note = fmt.Sprintf("the bar of %d holds where a bare sync takes at most %v", barRate, barSync)
 	}
-	allowed := barLatency + 2*tail
-	return []Figure{
-		{Name: "bare write and sync of 4 KiB, median", Value: micros(sync), Unit: "µs", Pass: true},
-		{Name: "bare write and sync of 4 KiB, p99", Value: micros(tail), Unit: "µs", Pass: true},
-		{Name: "published, consumed and acked, synced", Value: rate, Unit: "events/s", Bar: barRate, Pass: rate >= barRate || !applies, Note: note},
-		{Name: "publish to ack at half the maximum, p50", Value: micros(lat.p50), Unit: "µs", Pass: true, Note: fmt.Sprintf("offered %.0f events/s, reached %.0f", lat.offered, lat.reached)},
-		{Name: "publish to ack at half the maximum, p99", Value: micros(lat.p99), Unit: "µs", Bar: micros(allowed), Below: true, Pass: lat.p99 <= allowed, Note: "bar: 2 ms and two syncs at their p99"},
+	return []report.Line{
+		{Name: "bare write and sync, median", Figure: micros(sync), Unit: "µs"},
+		{Name: "bare write and sync, p99", Figure: micros(tail), Unit: "µs"},
+		most,
+		{Name: "publish to ack at half of it, p50", Figure: micros(lat.p50), Unit: "µs", Note: fmt.Sprintf("offered %.0f events/s, reached %.0f", lat.offered, lat.reached)},
+		{Name: "publish to ack at half of it, p99", Figure: micros(lat.p99), Unit: "µs", Yardstick: micros(tail), Of: report.Figure, Bar: micros(barLatency + 2*tail), Note: "bar: 2 ms and two bare syncs at their p99"},
 	}
 }
 
