@@ -14,7 +14,7 @@
 //
 //	<data>/queues/<name>/           a queue; <data>/topics/<name>/ a topic
 //	    segments/                   the entries, an engine/segment log
-//	    published.a published.b     only where the engine's commit writes: the mark up to which readers go
+//	    published.a published.b     the mark up to which readers go
 //	    consumers/<name>.a .b       one consumer's position; a queue's only consumer is "queue"
 //
 // # Entry
@@ -42,7 +42,8 @@
 //	| u32   | u32    | u64      |      |    crc = CRC-32C over all that follows it
 //	+-------+--------+----------+------+
 //
-//	bodies   'm' file u64, length i64, entries u64   a published mark
+//	bodies   'm' staged u8, file u64, length i64, entries u64   a published mark; staged = 1 where only
+//	                                         an engine's commit, or this note, says how far readers go
 //	         's' uv low, runs, tries                 a consumer's whole state: begins each file of the pair
 //	         'r' runs                                these entries were settled
 //	         't' tries                               these entries were nacked
