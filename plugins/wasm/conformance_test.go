@@ -16,18 +16,3 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	plugintest.Run(t, wasm.New(wasm.Config{}), plugintest.Guests())
 }
-
-func TestConformanceInterpreted(t *testing.T) {
-	if testing.Short() {
-		t.Skip("SKIPPED: the interpreter takes a while (-short)")
-	}
-	modules := plugintest.Guests()
-	kept := modules.Cases[:0]
-	for _, c := range modules.Cases {
-		if c.Name != "300k functions" {
-			kept = append(kept, c)
-		}
-	}
-	modules.Cases = kept
-	plugintest.Run(t, wasm.New(wasm.Config{Interpreter: true}), modules)
-}

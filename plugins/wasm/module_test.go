@@ -225,3 +225,10 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+func writeFile(tb testing.TB, path string, b []byte) {
+	tb.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}

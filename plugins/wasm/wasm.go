@@ -57,9 +57,6 @@ type Config struct {
 	// LogLines is how many log lines a second an instance may write; the rest
 	// are counted and left out. 0 = 100.
 	LogLines int
-	// Interpreter runs guests without compiling them: some 20 times slower,
-	// for platforms without a compiler.
-	Interpreter bool
 }
 
 // Validate says what is wrong with the configuration.
@@ -184,12 +181,8 @@ func (h *Host) release() {
 }
 
 func (h *Host) newEngine(folder string) (*engine, error) {
-	rc := wazero.NewRuntimeConfig()
-	if h.config.Interpreter {
-		rc = wazero.NewRuntimeConfigInterpreter()
-	}
 	// Rewriting moves code, so debug information would name wrong lines.
-	rc = rc.WithDebugInfoEnabled(false)
+	rc := wazero.NewRuntimeConfig().WithDebugInfoEnabled(false)
 	e := &engine{}
 	if folder != "" {
 		cache, err := openCache(folder)
