@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 
@@ -62,7 +63,7 @@ func mistakesOf(err error) []config.Mistake {
 	case errors.As(err, &all):
 		return all.Mistakes
 	}
-	return []config.Mistake{{Error: err.Error()}}
+	return []config.Mistake{{Error: strings.TrimSpace(err.Error())}}
 }
 
 // Colours of a terminal.

@@ -13,7 +13,7 @@ const (
 	lookEvery  = 100 * time.Millisecond
 	drawEvery  = 500 * time.Millisecond // at a terminal, in place
 	printEvery = 10 * time.Second       // elsewhere, a line each
-	idleAfter  = time.Second            // run --once: nothing new and nothing in flight for so long
+	idleAfter  = time.Second            // run --once: nothing received and nothing settled for so long
 )
 
 // progress writes how far a run has come.
@@ -75,7 +75,7 @@ func (w *watch) loop(done <-chan struct{}) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	shown, moved := time.Now(), time.Now()
-	var shownEvents, lastReceived uint64
+	var shownEvents, lastReceived, lastEvents uint64
 	for {
 		select {
 		case <-done:
@@ -84,8 +84,10 @@ func (w *watch) loop(done <-chan struct{}) {
 		}
 		now, st := time.Now(), w.status()
 		received, events := totals(st)
-		if received != lastReceived || st.InFlight > 0 {
-			lastReceived, moved = received, now
+		// What is still in flight when this stops is drained, and InFlight counts
+		// room that waiting sources hold, so only movement tells.
+		if received != lastReceived || events != lastEvents {
+			lastReceived, lastEvents, moved = received, events, now
 		}
 		if w.idle != nil && now.Sub(moved) >= idleAfter {
 			w.idle()
