@@ -31,8 +31,10 @@ func (sh *shape) slot(h, seq uint64) uint32 {
 
 // home is where the probe for a tag begins in a unit. It follows from the slot
 // alone, so that units are rebuilt without a look at the entries.
-func (w *window) home(tag uint32) int {
-	return int(uint64(tag) * uint64(w.unitLen) >> (32 - w.posBits))
+func (w *window) home(tag uint32) int { return w.homeOf(tag, w.unitLen) }
+
+func (sh *shape) homeOf(tag uint32, unitLen int) int {
+	return int(uint64(tag) * uint64(unitLen) >> (32 - sh.posBits))
 }
 
 // live returns the sequence number that a slot stands for, and whether that is
@@ -46,13 +48,19 @@ func (w *window) unitSlots(n uint64) []uint32 {
 	return w.slots[int(n)*w.unitLen : int(n+1)*w.unitLen]
 }
 
-// touch reads the slot where the probe for a fingerprint will begin, so that
-// the cache misses of several probes overlap.
-func (w *window) touch(h uint64) uint32 {
-	if w.unitLen == 0 {
-		return 0
+// index is the part of a window that prefetching may look at without the lock.
+type index struct {
+	slots   []uint32 // of all units, one behind the other
+	unitLen int      // slots of a unit
+}
+
+// warm begins to fetch the slots where the probe for a fingerprint will begin,
+// so that the cache misses of a batch overlap. It needs no lock: an index that
+// is being replaced costs a miss and nothing else.
+func (w *window) warm(h uint64) {
+	if ix := w.shown.Load(); ix != nil {
+		prefetch(&ix.slots[int(w.unit(h))*ix.unitLen+w.homeOf(w.tag(h), ix.unitLen)])
 	}
-	return w.slots[int(w.unit(h))*w.unitLen+w.home(w.tag(h))]
 }
 
 // find returns the sequence number of an identity's entry, expired or not.
@@ -121,34 +129,49 @@ func (w *window) makeRoom(n uint64) {
 	// Stripes fill evenly. Their lengths differ from the start, or else all would
 	// grow at the same moment, and the memory of an id would swing with it.
 	if w.unitLen == 0 {
-		w.resize(leastLine + leastLine/4*int(w.number&3))
+		w.resize(leastLine + leastLine/8*int(w.number&3))
 		return
 	}
-	w.resize(w.unitLen + w.unitLen/4 + 4)
+	w.resize(w.unitLen + w.unitLen/2)
 }
 
 // clean rebuilds a unit without its dead slots.
 func (w *window) clean(n uint64) {
 	u := w.unitSlots(n)
-	w.scratch = append(w.scratch[:0], u...)
+	used := w.gather(u)
 	clear(u)
-	w.used[n] = uint32(w.copyLive(u, w.scratch))
+	w.used[n] = uint32(w.scatter(u, used))
 }
 
-// copyLive enters the live slots of from into the empty unit to.
-func (w *window) copyLive(to, from []uint32) int {
+// gather copies the used slots of a unit to the scratch. It does so without a
+// branch a slot: which are used cannot be foretold.
+func (w *window) gather(u []uint32) []uint32 {
+	if cap(w.scratch) < len(u) {
+		w.scratch = make([]uint32, len(u)*3/2)
+	}
+	s := w.scratch[:len(u)]
 	n := 0
-	for _, v := range from {
-		if _, live := w.live(v); !live || v == 0 {
+	for _, v := range u {
+		s[n] = v
+		n += int((v | -v) >> 31) // 1 unless v is 0
+	}
+	return s[:n]
+}
+
+// scatter enters the live ones of slots into an empty unit.
+func (w *window) scatter(u, slots []uint32) int {
+	n := 0
+	for _, v := range slots {
+		if _, live := w.live(v); !live {
 			continue
 		}
 		i := w.home(v >> w.posBits)
-		for to[i] != 0 {
-			if i++; i == len(to) {
+		for u[i] != 0 {
+			if i++; i == len(u) {
 				i = 0
 			}
 		}
-		to[i] = v
+		u[i] = v
 		n++
 	}
 	return n
@@ -158,12 +181,13 @@ func (w *window) copyLive(to, from []uint32) int {
 // reads and writes the index from one end to the other.
 func (w *window) resize(unitLen int) {
 	old, oldLen := w.slots, w.unitLen
-	w.slots, w.unitLen = make([]uint32, unitLen*len(w.used)), unitLen
+	w.index = index{slots: make([]uint32, unitLen*len(w.used)), unitLen: unitLen}
+	w.shown.Store(&index{slots: w.slots, unitLen: unitLen})
 	if oldLen == 0 {
 		return
 	}
 	for n := range w.used {
-		w.used[n] = uint32(w.copyLive(w.unitSlots(uint64(n)), old[n*oldLen:(n+1)*oldLen]))
+		w.used[n] = uint32(w.scatter(w.unitSlots(uint64(n)), w.gather(old[n*oldLen:(n+1)*oldLen])))
 	}
 }
 

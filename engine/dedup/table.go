@@ -170,7 +170,9 @@ func (t *Table[R]) Claim(now time.Duration, reqs []Request[R], out []Claim) {
 		var mixed [batch]uint64
 		for i := range reqs[:n] {
 			mixed[i] = t.shape.mix(reqs[i].Hi, reqs[i].Lo)
-			by[(mixed[i]>>t.shift)&(maxStripes-1)] |= 1 << i
+			k := (mixed[i] >> t.shift) & (maxStripes - 1)
+			by[k] |= 1 << i
+			t.stripes[k].w.warm(mixed[i])
 		}
 		for i := range t.stripes {
 			if by[i] != 0 {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -86,10 +87,10 @@ func newShape(cfg Config, stripes int, blockShift uint) *shape {
 // the low bits of one.
 type window struct {
 	*shape
-	number     uint32   // of the stripe
-	slots      []uint32 // of all units, one behind the other
-	unitLen    int      // slots of a unit
-	used       []uint32 // by unit: slots that are not 0, dead ones included
+	number uint32 // of the stripe
+	index
+	shown      atomic.Pointer[index] // a copy, for warm
+	used       []uint32              // by unit: slots that are not 0, dead ones included
 	scratch    []uint32
 	swept      uint64  // units that were cleaned by sweep
 	sweptFor   uint64  // blocks for which sweep was done
