@@ -164,10 +164,14 @@ func checkUse(plan *config.Plan, name string, m plugins.Manifest) []config.Mista
 		if !switches {
 			continue
 		}
+		hint := "it has: " + list(m.Outputs)
+		if len(m.Outputs) == 0 {
+			hint = "it names none: use it as a filter"
+		}
 		for _, o := range r.Switch.Outputs {
 			if !slices.Contains(m.Outputs, o.Name) {
 				mistakes = append(mistakes, plan.Mistake(path+".to.outputs."+o.Name,
-					fmt.Sprintf("plug-in %q has no output %q", name, o.Name), "it has: "+list(m.Outputs)))
+					fmt.Sprintf("plug-in %q has no output %q", name, o.Name), hint))
 			}
 		}
 	}
