@@ -173,7 +173,11 @@ func (e *Engine) ends() (sources []transports.Source, sinks []transports.Sink, e
 		}
 		s, err := t.NewSink(e.env(p.Name), p.Settings)
 		if err != nil {
-			return nil, nil, e.mistake("sinks."+p.Name, err)
+			path := "sinks." + p.Name
+			if p.Name == config.DeadLettersName {
+				path = config.DeadLettersName
+			}
+			return nil, nil, e.mistake(path, err)
 		}
 		sinks = append(sinks, s)
 	}

@@ -103,6 +103,9 @@ type Values struct {
 // program does not have panics.
 func (v *Values) Get(slot int) Value { return v.first[slot] }
 
+// First is Get for all slots: the first value of each, valid until the next Scan.
+func (v *Values) First() []Value { return v.first }
+
 // Next is the value after x in its slot, and false where x is the last.
 func (v *Values) Next(x Value) (Value, bool) {
 	if x.Next == 0 {

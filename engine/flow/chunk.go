@@ -37,6 +37,7 @@ type chunk struct {
 	scanned atomic.Bool
 	left    atomic.Int32 // items not finished; the chunk is free at 0
 	bytes   int64        // held against the in-flight limit
+	counted bool         // guess is the count
 	guess   int          // events held against it
 }
 
@@ -205,5 +206,6 @@ func (c *chunk) reset() {
 		c.byLane[i] = c.byLane[i][:0]
 	}
 	c.scanned.Store(false)
+	c.guess, c.counted = 0, false
 	c.span, c.gen, c.reading = nil, nil, nil
 }

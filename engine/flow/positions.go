@@ -100,15 +100,15 @@ func (p *positions) before(source string) (n uint64) {
 
 // open adds a scanned chunk to its partition, in source order, and marks the items
 // that are settled already. Where the broker keeps positions, a span counts its
-// chunk's events and no more.
-func (p *positions) open(c *chunk) {
+// chunk's events and no more. whole says that none of it is left to settle.
+func (p *positions) open(c *chunk) (whole bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(c.items)
 	s := &span{left: n, total: n, chunk: c, done: make([]bool, n)}
 	c.span = s
 	if c.source.brokerKeeps {
-		return
+		return n == 0
 	}
 	pt := p.of(c.source.name, c.Partition)
 	s.first, s.end = c.Ordinal, c.endOrdinal()
@@ -128,6 +128,7 @@ func (p *positions) open(c *chunk) {
 		pt.low, pt.lowOrdinal = s.start, s.first
 	}
 	pt.spans = append(pt.spans, s)
+	return s.left == 0
 }
 
 // low is the partition's low mark.

@@ -80,8 +80,19 @@ type mark struct {
 type check struct {
 	*event.Check
 	slot, other int
-	text        bool // any string that is not empty passes
+	usual       usual
+	want        string
 }
+
+// usual is the quick look at a check's value that lets nearly every event pass; what
+// does not pass is for Check.Verify to judge.
+type usual uint8
+
+const (
+	usualNone usual = iota
+	usualText       // a string that is not empty
+	usualSame       // exactly want
+)
 
 // slotRef says where a field is: a slot (>= 0), nowhere (absent) or a constant (<= firstConst).
 type slotRef int32
@@ -205,7 +216,14 @@ func (r *reading) newLayout(l *event.Layout, raw *paths, bridged bool) layout {
 	}
 	for i := range l.Checks {
 		k := check{Check: &l.Checks[i], slot: raw.add(l.Checks[i].Path), other: -1}
-		k.text = k.Need == event.NeedText || k.Need == event.NeedString
+		switch k.Need {
+		case event.NeedText, event.NeedString:
+			k.usual = usualText
+		case event.NeedEqual:
+			k.usual, k.want = usualSame, k.Const
+		case event.NeedMedia:
+			k.usual, k.want = usualSame, "application/json"
+		}
 		if len(k.Other) > 0 {
 			k.other = raw.add(k.Other)
 		}
@@ -259,9 +277,6 @@ func (c *layout) base64(raw *paths) slotRef {
 
 // mayUpdate says whether an event of a type may replace an earlier version.
 func (r *reading) mayUpdate(eventType []byte) bool {
-	if r.updates == nil {
-		return true
-	}
 	_, ok := r.updates[string(eventType)]
 	return ok
 }

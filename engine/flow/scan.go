@@ -194,26 +194,11 @@ func (s *scanner) bytes(l *layout, doc []byte, i int) []byte {
 // read fills an item from the projection of an event whose attributes stand in
 // its bytes.
 func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
-	r := c.reading
 	if l.Refuse != "" {
 		c.fail(it, reasonField, l.Refuse)
 		return
 	}
-	for i := range l.checks {
-		k := &l.checks[i]
-		v := s.values.Get(k.slot)
-		if v.Kind == field.Absent && !k.Required || v.Kind == field.String && v.Len > 0 && k.text {
-			continue // what nearly every attribute is
-		}
-		var other []byte
-		if k.other >= 0 {
-			other = s.values.Get(k.other).JSON(doc)
-		}
-		if err := k.Verify(v.JSON(doc), other, l.Layout, r.missing); err != nil {
-			c.fail(it, reasonField, err.Error())
-			break
-		}
-	}
+	s.verify(c, it, doc, l)
 	s.identify(c, it, doc, l)
 	if it.fault != 0 {
 		return
@@ -221,6 +206,35 @@ func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
 	s.expire(c, it, doc, l)
 	s.keep(c, it, l)
 	s.route(c, it, doc, l)
+}
+
+// verify makes the layout's checks. Most values are what they usually are, and a
+// look at kind and length says so.
+func (s *scanner) verify(c *chunk, it *item, doc []byte, l *layout) {
+	first := s.values.First()
+	for i := range l.checks {
+		k := &l.checks[i]
+		v := &first[k.slot]
+		switch {
+		case v.Kind == field.Absent:
+			if !k.Required {
+				continue
+			}
+		case v.Kind != field.String || v.Len == 0:
+		case k.usual == usualText:
+			continue
+		case k.usual == usualSame && string(v.Raw(doc)) == k.want:
+			continue
+		}
+		var other []byte
+		if k.other >= 0 {
+			other = first[k.other].JSON(doc)
+		}
+		if err := k.Verify(v.JSON(doc), other, l.Layout, c.reading.missing); err != nil {
+			c.fail(it, reasonField, err.Error())
+			return
+		}
+	}
 }
 
 // identify sets id, fingerprints, version and key. It works on refused events
@@ -253,7 +267,8 @@ func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
 			it.version, it.flags = uint32(n), it.flags|flagVersion
 		}
 	}
-	if r.updates == nil || r.mayUpdate(s.bytes(l, doc, fieldType)) {
+	switch {
+	case r.updates == nil && it.flags&flagVersion != 0, r.updates != nil && r.mayUpdate(s.bytes(l, doc, fieldType)):
 		it.flags |= flagMayUpdate
 	}
 	it.key = it.hi

@@ -175,7 +175,7 @@ func (f *Flow) toScan(s *source, c *chunk) {
 	c.gen = f.gen.Load()
 	c.reading = c.gen.readings[s.index]
 	if n := int64(cap(c.Data)); n > c.bytes {
-		f.room.take(n-c.bytes, 0)
+		f.room.grow(n - c.bytes)
 		c.bytes = n
 	}
 	s.mu.Lock()
@@ -189,8 +189,8 @@ func (f *Flow) scanChunks() {
 	s := scanner{lanes: len(f.lanes), now: f.cfg.Now}
 	for c := range f.scanq {
 		s.scan(c)
-		f.room.take(0, len(c.items)-c.guess)
-		c.guess = len(c.items)
+		f.room.scanned(len(c.items), c.guess)
+		c.guess, c.counted = len(c.items), true
 		c.source.received.Add(uint64(len(c.items)))
 		c.scanned.Store(true)
 		f.handOver(c.source)
@@ -213,14 +213,14 @@ func (f *Flow) handOver(s *source) {
 				c.unitsLeft[c.items[i].unit]++
 			}
 		}
-		f.positions.open(c)
+		whole := f.positions.open(c)
 		c.left.Store(int32(len(c.items)) + 1)
 		for i, list := range c.byLane {
 			if len(list) > 0 {
 				f.lanes[i].work <- c
 			}
 		}
-		if c.span.left == 0 {
+		if whole {
 			f.settled(c, nil)
 		}
 		f.finished(c, 1)
@@ -236,7 +236,7 @@ func (f *Flow) finished(c *chunk, n int) {
 
 // discard gives a chunk and its room back.
 func (f *Flow) discard(c *chunk) {
-	bytes, guess := c.bytes, c.guess
+	bytes, guess, counted := c.bytes, c.guess, c.counted
 	if cap(c.Data) > 4*f.cfg.ChunkBytes {
 		c.Data = make([]byte, 0, f.cfg.ChunkBytes) // one huge event must not stay for ever
 	}
@@ -245,7 +245,7 @@ func (f *Flow) discard(c *chunk) {
 	case f.free <- c:
 	default:
 	}
-	f.room.give(bytes, guess)
+	f.room.give(bytes, guess, counted)
 }
 
 // settled notes that items are settled and durable, and tells the source.
@@ -309,7 +309,8 @@ func (f *Flow) settleNow(ctx context.Context, s *source) {
 // room is the in-flight limit in events and bytes.
 type room struct {
 	mu            sync.Mutex // guards all
-	events, bytes int64
+	events, bytes int64      // held; for chunks that are not scanned yet events are a guess
+	inFlight      int64      // events of the chunks that are
 	chunks        int
 	maxEvents     int64
 	maxBytes      int64
@@ -338,11 +339,18 @@ func (r *room) wait(ctx context.Context, bytes int64, events int) bool {
 	}
 }
 
-// take corrects what a chunk holds.
-func (r *room) take(bytes int64, events int) {
+// grow takes more bytes for a chunk that became larger.
+func (r *room) grow(bytes int64) {
 	r.mu.Lock()
 	r.bytes += bytes
-	r.events += int64(events)
+	r.mu.Unlock()
+}
+
+// scanned replaces a chunk's guess by the count of its events.
+func (r *room) scanned(events, guess int) {
+	r.mu.Lock()
+	r.events += int64(events - guess)
+	r.inFlight += int64(events)
 	r.mu.Unlock()
 }
 
@@ -354,8 +362,11 @@ func (r *room) add(bytes int64) {
 	r.mu.Unlock()
 }
 
-func (r *room) give(bytes int64, events int) {
+func (r *room) give(bytes int64, events int, counted bool) {
 	r.mu.Lock()
+	if counted {
+		r.inFlight -= int64(events)
+	}
 	r.bytes -= bytes
 	r.events -= int64(events)
 	r.chunks--
@@ -384,5 +395,5 @@ func (r *room) empty(ctx context.Context) error {
 func (r *room) held() (events, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.events, r.bytes
+	return r.inFlight, r.bytes
 }

@@ -130,6 +130,9 @@ func (sc *Scratch) begin(s *Set) {
 // Match appends to dst the indices of the rules that the event satisfies, in
 // ascending order. v.Slots must have an entry for each of the set's Fields.
 func (s *Set) Match(v *View, sc *Scratch, dst []uint32) []uint32 {
+	if s.reject.on && s.hopeless(v) {
+		return dst
+	}
 	sc.begin(s)
 	sc.load(v)
 	before := len(dst)

@@ -35,6 +35,7 @@ type Set struct {
 	byValue [][]uint32 // by predicate: conjunctions filed under the value
 	byField [][]uint32 // by field: conjunctions filed under its presence
 	always  []uint32   // conjunctions that only ask for absence
+	reject  reject
 }
 
 // maxPrefixLengths is how many lengths of prefix are looked up for a field.
@@ -77,6 +78,7 @@ func NewSet(rules []*Pattern) *Set {
 		b.add(uint32(i), rule)
 	}
 	b.buildTable()
+	b.Set.reject = b.newReject()
 	return b.Set
 }
 

@@ -189,7 +189,7 @@ func (s *source) wait(ctx context.Context, wait time.Duration, try func() (done 
 // was read in, which nobody else writes to.
 func delivery(g *given) transports.Delivery {
 	return transports.Delivery{
-		ID: strconv.FormatUint(g.number, 10), Partition: partition, Position: positionOf(g.number), Ordinal: g.number,
+		ID: strconv.FormatUint(g.number, 10), Partition: partition, Position: positionOf(g.number), Next: positionOf(g.number + 1), Ordinal: g.number,
 		Key: g.key, Data: g.data, Headers: g.headerList(), Published: time.Unix(0, g.published), Attempt: int(g.tries),
 	}
 }
