@@ -74,10 +74,7 @@ func Run(o report.Options) (lines []report.Line, err error) {
 	if err := build(root, weir); err != nil {
 		return nil, err
 	}
-	n := 1_000_000
-	if o.Quick {
-		n = 200_000
-	}
+	const n = 1_000_000
 	o.Printf("pipeline: %d events", n)
 	events, err := workload.File(o.Dir, o.Seed, n)
 	if err != nil {

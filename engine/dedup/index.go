@@ -132,7 +132,7 @@ func (w *window) makeRoom(n uint64) {
 		w.resize(leastLine + leastLine/8*int(w.number&3))
 		return
 	}
-	w.resize(w.unitLen + w.unitLen/2)
+	w.resize(w.unitLen + w.unitLen/3)
 }
 
 // clean rebuilds a unit without its dead slots.

@@ -78,7 +78,7 @@ func (v Verdict) Holds() bool { return v == Fresh || v == Update }
 
 // Token names one attempt's claim. The zero Token names none.
 //
-// bits 0..6 stripe | 7..31 claim slot | 32..63 generation of the slot, from 1
+// Its bits: 0..6 stripe | 7..31 claim slot | 32..63 generation of the slot, from 1
 type Token uint64
 
 func makeToken(stripe, slot, generation uint32) Token {
@@ -133,7 +133,7 @@ func New[R any](cfg Config) *Table[R] {
 func stripesFor(maxIDs int) int {
 	n := pow2(min(8*runtime.GOMAXPROCS(0), maxStripes))
 	n = min(n, pow2(maxIDs>>14))
-	return min(max(n, pow2(maxIDs>>18)), maxStripes)
+	return min(max(n, pow2(maxIDs>>19)), maxStripes)
 }
 
 // pow2 is the least power of two that is not less than n.
