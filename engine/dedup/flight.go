@@ -21,9 +21,8 @@ type claim[R any] struct {
 	Request[R]
 	mixed       uint64 // see shape.mix
 	generation  uint32 // of the token that holds it
-	taken       bool
-	known       bool  // the window had an entry of the identity when it was claimed
-	first, last int32 // followers, oldest first; -1 = none
+	known       bool   // the window had an entry of the identity when it was claimed
+	first, last int32  // followers, oldest first; -1 = none
 }
 
 type follower[R any] struct {
@@ -63,7 +62,7 @@ func (f *flight[R]) take(h uint64, r *Request[R], known bool) (slot, generation 
 		f.claims = append(f.claims, claim[R]{generation: 1})
 	}
 	c := &f.claims[slot]
-	c.Request, c.mixed, c.taken, c.known, c.first, c.last = *r, h, true, known, -1, -1
+	c.Request, c.mixed, c.known, c.first, c.last = *r, h, known, -1, -1
 	f.count++
 	if 2*f.count > len(f.table) {
 		f.grow()
@@ -112,7 +111,7 @@ func (f *flight[R]) free(slot uint32) {
 	c := &f.claims[slot]
 	f.remove(uint64(probe(c.mixed))<<32 | uint64(slot+1))
 	f.count--
-	c.Request, c.taken = Request[R]{}, false
+	c.Request = Request[R]{}
 	c.generation = next(c.generation)
 	c.first, f.freeClaim = f.freeClaim, int32(slot)
 }

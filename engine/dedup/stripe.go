@@ -109,7 +109,7 @@ func (s *stripe[R]) held(tok Token) *claim[R] {
 		return nil
 	}
 	c := &s.f.claims[tok.slot()]
-	if c.generation != tok.generation() || !c.taken {
+	if c.generation != tok.generation() { // that of a free slot was not given yet
 		return nil
 	}
 	return c
