@@ -27,7 +27,7 @@ type chunk struct {
 	matched []uint32      // routes, by item.routes
 	taken   []uint32      // beside matched: the outputs taken, for routes that choose by outputs
 	kept    []field.Value // by item.kept
-	text    []byte        // ids that had escapes
+	ids     []byte        // the events' ids, one after the other: lanes read nothing else of most events
 	cold    []coldEvent   // events that only Decode can read
 	faults  []fault
 
@@ -44,7 +44,7 @@ type chunk struct {
 // item is one event of a chunk.
 type item struct {
 	start, end  uint32 // its bytes in the chunk's data
-	idAt, idLen uint32 // in the data, or in chunk.text with flagIDText
+	idAt, idLen uint32 // its id in chunk.ids
 	hi, lo      uint64 // fingerprint of its identity
 	data        uint64 // hash of its data
 	key         uint64 // hash of its key
@@ -86,7 +86,6 @@ const (
 	flagIdentified = 1 << iota // hi, lo are set
 	flagVersion                // version is set
 	flagMayUpdate
-	flagIDText  // the id stands in chunk.text
 	flagSettled // it was settled before the engine started: skip
 	flagExpired
 	flagClaimed // it holds a claim
@@ -133,12 +132,7 @@ func (c *chunk) doc(it *item) []byte {
 	return c.Data[it.start:it.end:it.end]
 }
 
-func (c *chunk) id(it *item) []byte {
-	if it.flags&flagIDText != 0 {
-		return c.text[it.idAt : it.idAt+it.idLen]
-	}
-	return c.Data[it.idAt : it.idAt+it.idLen]
-}
+func (c *chunk) id(it *item) []byte { return c.ids[it.idAt : it.idAt+it.idLen] }
 
 func (c *chunk) layout(it *item) *layout {
 	switch it.layout {
@@ -198,7 +192,7 @@ func (c *chunk) fail(it *item, reason, detail string) {
 func (c *chunk) reset() {
 	c.Chunk = transports.Chunk{Data: c.Data[:0]}
 	clear(c.items)
-	c.items, c.matched, c.kept, c.text = c.items[:0], c.matched[:0], c.kept[:0], c.text[:0]
+	c.items, c.matched, c.kept, c.ids = c.items[:0], c.matched[:0], c.kept[:0], c.ids[:0]
 	clear(c.cold)
 	clear(c.deliveries)
 	c.cold, c.faults, c.deliveries, c.unitsLeft = c.cold[:0], c.faults[:0], c.deliveries[:0], c.unitsLeft[:0]

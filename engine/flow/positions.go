@@ -155,13 +155,13 @@ func (c *chunk) endOrdinal() uint64 {
 
 // settle notes that items of a chunk are settled and durable. It reports whether
 // the partition's low mark moved.
-func (p *positions) settle(c *chunk, refs []ref) (moved bool) {
+func (p *positions) settle(c *chunk, items []uint32) (moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n, s := 0, c.span
-	for _, r := range refs {
-		if !s.done[r.i] {
-			s.done[r.i] = true
+	for _, i := range items {
+		if !s.done[i] {
+			s.done[i] = true
 			n++
 		}
 	}

@@ -241,21 +241,17 @@ func (s *scanner) verify(c *chunk, it *item, doc []byte, l *layout) {
 // as far as they go.
 func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
 	r := c.reading
-	id := s.get(l, fieldID)
+	id := &s.values.First()[max(l.refs[fieldID], 0)]
+	it.idAt = uint32(len(c.ids))
 	switch {
-	case id.Kind == field.String && id.Len > 0 && id.Flags&field.Escaped == 0 && it.cold == 0:
-		it.idAt, it.idLen = it.start+id.Off, id.Len
-	case id.Kind == field.String && id.Len > 0:
-		it.idAt = uint32(len(c.text))
-		c.text = field.AppendUnescaped(c.text, id.Raw(doc))
-		it.idLen = uint32(len(c.text)) - it.idAt
-		it.flags |= flagIDText
+	case l.refs[fieldID] < 0 || id.Kind != field.String || id.Len == 0:
+		c.ids = append(c.ids, stampID(c, it)...)
+	case id.Flags&field.Escaped != 0:
+		c.ids = field.AppendUnescaped(c.ids, id.Raw(doc))
 	default:
-		it.idAt = uint32(len(c.text))
-		c.text = append(c.text, stampID(c, it)...)
-		it.idLen = uint32(len(c.text)) - it.idAt
-		it.flags |= flagIDText
+		c.ids = append(c.ids, id.Raw(doc)...)
 	}
+	it.idLen = uint32(len(c.ids)) - it.idAt
 	s.fingerprint(c, it, doc, l)
 	if data := s.get(l, fieldData); data.Kind != field.Absent {
 		it.data = xxh3.Hash(data.Raw(doc))

@@ -249,9 +249,9 @@ func (f *Flow) discard(c *chunk) {
 }
 
 // settled notes that items are settled and durable, and tells the source.
-func (f *Flow) settled(c *chunk, refs []ref) {
+func (f *Flow) settled(c *chunk, items []uint32) {
 	s := c.source
-	if f.positions.settle(c, refs) {
+	if f.positions.settle(c, items) {
 		s.moved.Store(true)
 		s.ring()
 	}
@@ -259,8 +259,8 @@ func (f *Flow) settled(c *chunk, refs []ref) {
 		return
 	}
 	s.settleMu.Lock()
-	for _, r := range refs {
-		u := r.item().unit
+	for _, i := range items {
+		u := c.items[i].unit
 		if c.unitsLeft[u]--; c.unitsLeft[u] == 0 {
 			s.acks = append(s.acks, transports.Settlement{ID: c.deliveries[u].ID})
 		}

@@ -14,14 +14,23 @@ type ticket struct {
 	commit.Ticket
 	lane    *lane
 	writer  journal.Writer
-	chunk   *chunk // of the open section
-	refs    []ref  // the record's events, in order
-	staged  int    // bytes
-	stageOf []int  // by commit stage: 1 + index in Stages
-	tokens  []dedup.Token
+	parts   []part        // the record's sections, in order
+	items   []uint32      // of all parts
+	tokens  []dedup.Token // of all parts
+	staged  int           // bytes
+	stageOf []int         // by commit stage: 1 + index in Stages
 	follows []dedup.Follower[ref]
 	routes  []uint64 // events by route of gen
 	gen     *Generation
+}
+
+// part is what a ticket holds of one chunk. What the commit needs to know of its
+// events is noted while the lane has them at hand.
+type part struct {
+	chunk  *chunk
+	items  int // in ticket.items, up to here
+	tokens int // in ticket.tokens, up to here
+	counts [journal.Discarded + 1]uint32
 }
 
 func newTicket(l *lane) *ticket {
@@ -41,9 +50,9 @@ func (l *lane) current() *ticket {
 
 func (t *ticket) begin(epoch uint64) {
 	t.writer.Begin(epoch, 0)
-	t.chunk, t.staged = nil, 0
-	clear(t.refs)
-	t.refs = t.refs[:0]
+	t.staged = 0
+	clear(t.parts)
+	t.parts, t.items, t.tokens = t.parts[:0], t.items[:0], t.tokens[:0]
 	clear(t.stageOf)
 	for i := range t.Stages {
 		t.Stages[i].Framed, t.Stages[i].Count = t.Stages[i].Framed[:0], 0
@@ -55,37 +64,46 @@ func (t *ticket) begin(epoch uint64) {
 // local sinks that it goes to.
 func (l *lane) write(r ref) {
 	it, c := r.item(), r.c
-	if l.open != nil && l.open.chunk != nil && l.open.chunk.gen != c.gen {
+	if l.open != nil && len(l.open.parts) > 0 && l.open.gen != c.gen {
 		l.flush()
 	}
 	t := l.current()
-	if t.chunk == nil {
-		t.writer.Begin(l.f.epoch, c.gen.Number)
-		t.gen = c.gen
-		t.routes = append(t.routes[:0], make([]uint64, len(c.gen.routes))...)
-	}
-	if t.chunk != c {
-		t.section(c)
-	}
+	p := t.part(c)
 	l.stageAll(t, r)
-	t.count(c, it)
 	l.entryOf(r)
 	t.writer.Entry(&l.record)
-	t.refs = append(t.refs, r)
-	if len(t.refs) >= ticketEvents || t.staged >= ticketStaged {
+	t.items = append(t.items, r.i)
+	p.items++
+	p.counts[it.outcome]++
+	if it.flags&flagClaimed != 0 {
+		t.tokens = append(t.tokens, it.token)
+		p.tokens++
+	}
+	for _, route := range c.routesOf(it) {
+		t.routes[route]++
+	}
+	if len(t.items) >= ticketEvents || t.staged >= ticketStaged {
 		l.flush()
 	}
 }
 
-// count notes which routes take the event.
-func (t *ticket) count(c *chunk, it *item) {
-	for _, route := range c.routesOf(it) {
-		t.routes[route]++
+// part is the open section if it is the chunk's, else a new one.
+func (t *ticket) part(c *chunk) *part {
+	n := len(t.parts)
+	if n > 0 && t.parts[n-1].chunk == c {
+		return &t.parts[n-1]
 	}
+	if n == 0 {
+		t.writer.Begin(t.lane.f.epoch, c.gen.Number)
+		t.gen = c.gen
+		t.routes = append(t.routes[:0], make([]uint64, len(c.gen.routes))...)
+	}
+	t.section(c)
+	t.parts = append(t.parts, part{chunk: c, items: len(t.items), tokens: len(t.tokens)})
+	return &t.parts[n]
 }
 
 func (t *ticket) section(c *chunk) {
-	t.chunk = c
 	low, ordinal := t.lane.f.positions.low(c)
 	s := c.span
 	t.writer.Section(&journal.Section{
@@ -181,7 +199,7 @@ func (t *ticket) run(stage int) *commit.StagedRun {
 // flush hands the open ticket to the commit log. It waits while the log's queue is full.
 func (l *lane) flush() {
 	t := l.open
-	if t == nil || len(t.refs) == 0 {
+	if t == nil || len(t.items) == 0 {
 		return
 	}
 	l.open = nil
@@ -210,48 +228,37 @@ func (t *ticket) committed(err error) {
 			f.routeCounts.addN(t.gen.routes[route].name, n)
 		}
 	}
-	t.eachChunk(t.settle)
+	t.eachPart(t.settle)
 	t.lane.free <- t
 }
 
 // acknowledge settles the ticket's events with their sources only.
 func (t *ticket) acknowledge() {
-	t.eachChunk(func(c *chunk, refs []ref) { t.lane.f.settled(c, refs) })
+	t.eachPart(func(p *part, items []uint32, _ []dedup.Token) { t.lane.f.settled(p.chunk, items) })
 }
 
-func (t *ticket) eachChunk(do func(c *chunk, refs []ref)) {
-	for from := 0; from < len(t.refs); {
-		c := t.refs[from].c
-		to := from + 1
-		for to < len(t.refs) && t.refs[to].c == c {
-			to++
-		}
-		do(c, t.refs[from:to])
-		from = to
+// eachPart calls do for every part, with its events and tokens.
+func (t *ticket) eachPart(do func(p *part, items []uint32, tokens []dedup.Token)) {
+	items, tokens := 0, 0
+	for i := range t.parts {
+		p := &t.parts[i]
+		do(p, t.items[items:p.items], t.tokens[tokens:p.tokens])
+		items, tokens = p.items, p.tokens
 	}
 }
 
-func (t *ticket) settle(c *chunk, refs []ref) {
-	f := t.lane.f
-	t.tokens = t.tokens[:0]
-	var counts [len(c.source.outcomes)]uint64
-	for _, r := range refs {
-		it := r.item()
-		counts[it.outcome]++
-		if it.flags&flagClaimed != 0 {
-			t.tokens = append(t.tokens, it.token)
-		}
-	}
-	if len(t.tokens) > 0 {
-		t.follows = c.source.table.Commit(f.log.Now(), t.tokens, t.follows[:0])
+func (t *ticket) settle(p *part, items []uint32, tokens []dedup.Token) {
+	f, s := t.lane.f, p.chunk.source
+	if len(tokens) > 0 {
+		t.follows = s.table.Commit(f.log.Now(), tokens, t.follows[:0])
 		f.route(t.follows)
 		clear(t.follows)
 	}
-	for o, n := range counts {
+	for o, n := range p.counts {
 		if n > 0 {
-			c.source.outcomes[o].Add(n)
+			s.outcomes[o].Add(uint64(n))
 		}
 	}
-	f.settled(c, refs)
-	f.finished(c, len(refs))
+	f.settled(p.chunk, items)
+	f.finished(p.chunk, len(items))
 }
