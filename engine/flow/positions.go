@@ -171,13 +171,15 @@ func (p *positions) settle(c *chunk, items []uint32) (moved bool) {
 	}
 	pt := p.of(c.source.name, c.Partition)
 	pt.settled += uint64(n)
-	return pt.advance()
+	return pt.advance(len(pt.spans))
 }
 
-// advance moves the low mark over spans that are settled whole. The caller holds mu.
-func (pt *partition) advance() bool {
+// advance moves the low mark over at most so many spans that are settled whole. (In a
+// recovery there may be gaps between spans: chunks of which no event is recorded.)
+// The caller holds mu.
+func (pt *partition) advance(most int) bool {
 	n := 0
-	for n < len(pt.spans) && pt.spans[n].left <= bugLowMarkSlack {
+	for n < most && pt.spans[n].left <= bugLowMarkSlack {
 		pt.low, pt.lowOrdinal = pt.spans[n].next, pt.spans[n].end
 		n++
 	}
@@ -247,8 +249,17 @@ func (p *positions) replay(epoch uint64, s *journal.Section, e *journal.Entry) {
 	pt.recovered[m] = struct{}{}
 	pt.settled++
 	pt.spanAt(s).left--
-	if pt.spans[0].first == pt.lowOrdinal {
-		pt.advance()
+	for len(pt.spans) > 0 && pt.spans[0].first == pt.lowOrdinal && pt.advance(1) {
+	}
+}
+
+// begin ends the recovery. What it knew of the last start's chunks goes: this start
+// reads from the low mark on, and may cut its chunks elsewhere.
+func (p *positions) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pt := range p.partitions {
+		pt.spans = nil
 	}
 }
 

@@ -213,6 +213,7 @@ func (f *Flow) recover(tables []commit.Table, epochs *epochs, sinks []config.Sin
 	if f.log, err = commit.Open(c, tables, r.record); err != nil {
 		return err
 	}
+	f.positions.begin()
 	epochs.last++
 	f.epoch = epochs.last
 	for _, s := range f.sources {
