@@ -22,11 +22,20 @@ type writer struct {
 	head    []byte
 	framed  []byte
 	since   int64 // bytes of log since the last snapshot began
+	last    int64 // bytes of the last group
+	timer   *time.Timer
 	running chan struct{}
 }
 
 // timeEvery is after how many tickets of one group the clock is looked at.
 const timeEvery = 64
+
+// A group of busyBytes says that the log is busy: the next one waits for further
+// tickets as long as each comes within groupGap.
+const (
+	busyBytes = 64 << 10
+	groupGap  = 300 * time.Microsecond
+)
 
 // run commits groups until Close.
 func (l *Log) run() {
@@ -101,23 +110,28 @@ func (l *Log) refuse(err error) {
 	}
 }
 
-// gather takes what is queued, up to the limits of a group.
+// gather takes what is queued, up to the limits of a group. While the log is busy
+// it also waits for what is about to come: a sync costs as much for a small group as
+// for a large one. A lone ticket never waits.
 func (l *Log) gather(first *Ticket) {
 	w := &l.writer
 	w.group = append(w.group[:0], first)
-	bytes := size(first)
-	began := time.Now()
-	yielded := false
+	bytes, began := size(first), time.Now()
+	busy, yielded := w.last >= busyBytes, false
 	for bytes < l.cfg.GroupBytes {
-		select {
-		case t := <-l.queue:
+		t := l.queued()
+		if t == nil && busy {
+			t = l.await(min(groupGap, l.cfg.GroupWait-time.Since(began)))
+		}
+		switch {
+		case t != nil:
 			w.group = append(w.group, t)
 			bytes += size(t)
 			yielded = false
+		case busy || yielded:
+			w.last = bytes
+			return
 		default:
-			if yielded {
-				return
-			}
 			// Submitters that the last group's Committed has just woken get to run:
 			// without this the first of them makes a group alone and the others
 			// wait for its sync. It costs nothing where nobody is ready.
@@ -125,9 +139,41 @@ func (l *Log) gather(first *Ticket) {
 			runtime.Gosched()
 		}
 		if len(w.group)%timeEvery == 0 && time.Since(began) > l.cfg.GroupWait {
-			return
+			break
 		}
 	}
+	w.last = bytes
+}
+
+// queued takes a ticket if there is one.
+func (l *Log) queued() *Ticket {
+	select {
+	case t := <-l.queue:
+		return t
+	default:
+		return nil
+	}
+}
+
+// await takes a ticket that comes within a time.
+func (l *Log) await(wait time.Duration) *Ticket {
+	if wait <= 0 {
+		return nil
+	}
+	w := &l.writer
+	if w.timer == nil {
+		w.timer = time.NewTimer(wait)
+	} else {
+		w.timer.Reset(wait)
+	}
+	defer w.timer.Stop()
+	select {
+	case t := <-l.queue:
+		return t
+	case <-w.timer.C:
+	case <-l.drain: // nobody submits any more
+	}
+	return nil
 }
 
 func size(t *Ticket) int64 {

@@ -128,6 +128,10 @@ func (w *window) makeRoom(n uint64) {
 	}
 	// Stripes fill evenly. Their lengths differ from the start, or else all would
 	// grow at the same moment, and the memory of an id would swing with it.
+	if w.unitLen == 0 && w.whole > 0 {
+		w.resize(w.whole)
+		return
+	}
 	if w.unitLen == 0 {
 		w.resize(leastLine + leastLine/8*int(w.number&3))
 		return

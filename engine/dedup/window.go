@@ -18,6 +18,11 @@ func ceilTick(d time.Duration) int64  { return int64((d + tickLength - 1) / tick
 // takes 1,024 commits to fill, so this keeps ahead of any traffic.
 const reclaimsPerVisit = 4
 
+// wholeIndex is up to how many bytes of index a table begins with its final size.
+// The operating system gives the pages as they are touched, so that an index that
+// never grows costs no more memory than one that does, and no rebuilding.
+const wholeIndex = 64 << 20
+
 // entry is one committed identity.
 type entry struct {
 	hi, lo  uint64
@@ -46,6 +51,7 @@ type shape struct {
 	sweepUnits int    // that are cleaned for each block
 	window     int64  // ticks
 	maxEntries uint64 // of one ring, whole blocks
+	whole      int    // slots a unit needs when the ring is full; 0 = too many to begin with
 	secret     [2]uint64
 }
 
@@ -67,6 +73,10 @@ func newShape(cfg Config, stripes int, blockShift uint) *shape {
 	tagBits := 32 - posBits
 	units := pow2(int(maxEntries >> (tagBits - 4)))
 	unitsPow := uint(bits.Len(uint(units - 1)))
+	whole := int(maxEntries)/units*4/3 + leastLine
+	if 4*whole*units*stripes > wholeIndex {
+		whole = 0
+	}
 	return &shape{
 		blockShift: blockShift,
 		blockMask:  blockLen - 1,
@@ -76,6 +86,7 @@ func newShape(cfg Config, stripes int, blockShift uint) *shape {
 		unitShift:  64 - uint(bits.Len(uint(stripes-1))) - unitsPow,
 		unitMask:   1<<unitsPow - 1,
 		sweepUnits: units/int(maxEntries>>blockShift) + 1,
+		whole:      whole,
 		window:     ceilTick(cfg.Window),
 		maxEntries: maxEntries,
 		secret:     [2]uint64{rand.Uint64(), rand.Uint64()},
