@@ -378,7 +378,7 @@ func (s *scanner) decode(c *chunk, it *item, doc []byte) {
 			it.outcome, it.reason = outcomeTest, "s3:TestEvent"
 		} else {
 			var bad *event.Error
-			if errors.As(err, &bad) && bad.Field == "" {
+			if errors.As(err, &bad) && bad.Field == "" && r.detect(&s.values) < 0 {
 				reason = reasonEnvelope
 			}
 			c.fail(it, reason, err.Error())
