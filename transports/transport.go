@@ -84,7 +84,7 @@ const (
 )
 
 // Source is the inbound end of a transport. The engine calls Open first, then
-// Receive from one goroutine, Settle from another, and Close last; Close
+// Receive from one goroutine at a time, Settle beside it, and Close last; Close
 // unblocks Receive.
 type Source interface {
 	Capabilities() Capabilities

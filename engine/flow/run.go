@@ -32,7 +32,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, f.close(context.Background()))
 	}
-	var work, scanners, settlers sync.WaitGroup
+	var work, settlers sync.WaitGroup
 	for _, s := range f.sinks {
 		if s.dispatcher != nil {
 			s.dispatcher.Start()
@@ -42,16 +42,11 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
 	}
-	for range f.lanes {
-		scanners.Go(f.scanChunks)
-	}
 	settled := make(chan struct{})
 	for _, s := range f.sources {
 		settlers.Go(func() { f.settler(f.life, s, settled) })
 	}
 	err = f.intakes(ctx)
-	close(f.scanq)
-	scanners.Wait()
 	err = errors.Join(err, f.drain(ctx))
 	for _, s := range f.sinks {
 		if s.dispatcher != nil {

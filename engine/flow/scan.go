@@ -26,6 +26,7 @@ type scanner struct {
 	view   pattern.View
 	hash   []byte
 	wall   int64
+	chunks []*chunk // of the turn
 }
 
 // Reasons for which an event is refused at the edge.

@@ -52,7 +52,6 @@ type Flow struct {
 	positions *positions
 	epoch     uint64
 	room      room
-	scanq     chan *chunk
 	free      chan *chunk
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
@@ -127,7 +126,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	limits := cfg.Plan.Node.Limits
 	f := &Flow{
 		cfg: cfg, positions: newPositions(), broken: make(chan struct{}),
-		scanq: make(chan *chunk, maxChunks), free: make(chan *chunk, maxChunks),
+		free: make(chan *chunk, maxChunks),
 		room: room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
 	}
 	f.life, f.end = context.WithCancel(context.Background())

@@ -1,0 +1,251 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weir-project/weir/transports"
+)
+
+// Sizes of intake.
+const (
+	defaultChunk = 256 << 10
+	receiveMax   = 512                    // deliveries asked for at once
+	receiveWait  = 250 * time.Millisecond // how long a source may wait for its first byte
+	fullPause    = 100 * time.Millisecond // between looks at a full sink
+	maxChunks    = 1024                   // chunks in flight, whatever their size
+)
+
+// intake asks one source for events while there is room, and scans them: as many
+// workers as there are lanes take turns. It returns nil when the source has ended
+// or ctx is done.
+func (f *Flow) intake(ctx context.Context, s *source) error {
+	defer s.ended.Store(true)
+	errs := make([]error, len(f.lanes))
+	var wait sync.WaitGroup
+	for i := range errs {
+		wait.Go(func() { errs[i] = f.work(ctx, s) })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// work is one worker: in its turn it asks the source for a chunk, and then scans the
+// chunk beside the others, while the bytes are still in its core's cache.
+func (f *Flow) work(ctx context.Context, s *source) error {
+	sc := scanner{lanes: len(f.lanes), now: f.cfg.Now}
+	for {
+		chunks, err := f.turn(ctx, s, sc.chunks[:0])
+		for _, c := range chunks {
+			sc.scan(c)
+			f.room.scanned(len(c.items), c.guess)
+			c.guess, c.counted = len(c.items), true
+			s.received.Add(uint64(len(c.items)))
+			c.scanned.Store(true)
+			f.handOver(s)
+		}
+		sc.chunks = chunks
+		if errors.Is(err, errEnded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.name, err)
+		}
+	}
+}
+
+// errEnded says that the source is not asked any more.
+var errEnded = errors.New("ended")
+
+// turn receives once, appends what came to list and gives it its place in the
+// source's order.
+func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.over || ctx.Err() != nil {
+		return list, errEnded
+	}
+	c, ok := f.vacancy(ctx, s)
+	if !ok {
+		return list, errEnded
+	}
+	list, err := f.receive(ctx, s, c, list)
+	s.mu.Lock()
+	s.pending = append(s.pending, list...)
+	s.mu.Unlock()
+	if err == nil {
+		return list, nil
+	}
+	s.over = true
+	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		err = errEnded
+	}
+	return list, err
+}
+
+// receive fills a chunk, or gives it back where there was nothing.
+func (f *Flow) receive(ctx context.Context, s *source, c *chunk, list []*chunk) ([]*chunk, error) {
+	if s.chunks == nil {
+		return f.receiveDeliveries(ctx, s, c, list)
+	}
+	err := s.chunks.ReceiveChunk(ctx, &c.Chunk, receiveWait)
+	if len(c.Data) == 0 && c.Oversize == 0 {
+		f.discard(c)
+		return list, err
+	}
+	return append(list, f.received(s, c)), err
+}
+
+// receiveDeliveries packs deliveries of one partition into a chunk; what is left of
+// another partition follows in chunks of its own.
+func (f *Flow) receiveDeliveries(ctx context.Context, s *source, c *chunk, list []*chunk) ([]*chunk, error) {
+	deliveries, err := s.end.Receive(ctx, receiveMax, receiveWait)
+	if len(deliveries) == 0 {
+		f.discard(c)
+		return list, err
+	}
+	for len(deliveries) > 0 {
+		n := 1
+		for n < len(deliveries) && deliveries[n].Partition == deliveries[0].Partition {
+			n++
+		}
+		c.pack(deliveries[:n])
+		list = append(list, f.received(s, c))
+		if deliveries = deliveries[n:]; len(deliveries) > 0 {
+			// The room was given for one Receive: its further chunks are not waited for.
+			c = f.chunk(s)
+			f.room.add(int64(f.cfg.ChunkBytes))
+		}
+	}
+	return list, err
+}
+
+func (c *chunk) pack(list []transports.Delivery) {
+	c.deliveries = append(c.deliveries, list...)
+	c.Ends = c.Ends[:0]
+	for i := range list {
+		c.Data = append(c.Data, list[i].Data...)
+		c.Ends = append(c.Ends, uint32(len(c.Data)))
+		c.deliveries[i].Data = nil // it stands in the chunk now
+		c.unitsLeft = append(c.unitsLeft, 0)
+	}
+	c.Partition = list[0].Partition
+	c.Ordinal, c.Start, c.Chunk.End = list[0].Ordinal, list[0].Position, list[len(list)-1].Next
+}
+
+// vacancy waits until the in-flight limits leave room and returns an empty chunk.
+func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
+	s.mu.Lock()
+	usual := s.usual
+	s.mu.Unlock()
+	if !f.sinksHaveRoom(ctx) || !f.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
+		return nil, false
+	}
+	c := f.chunk(s)
+	c.guess = usual
+	return c, true
+}
+
+// sinksHaveRoom waits until every local sink that has a bound can take all that is
+// in flight, and a chunk more, twice over: framing and dead letters make it longer.
+func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
+	for _, s := range f.sinks {
+		for told := false; s.bounded != nil; {
+			_, bytes := f.room.held()
+			if s.bounded.Room() >= 2*(bytes+int64(f.cfg.ChunkBytes)) {
+				break
+			}
+			if !told {
+				f.cfg.Log.Warn("sink is full: sources wait", "sink", s.name, "room", s.bounded.Room())
+				told = true
+			}
+			select {
+			case <-time.After(fullPause):
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// chunk takes a chunk from those that are free, or makes one.
+func (f *Flow) chunk(s *source) *chunk {
+	var c *chunk
+	select {
+	case c = <-f.free:
+	default:
+		c = &chunk{byLane: make([][]uint32, len(f.lanes))}
+		c.Data = make([]byte, 0, f.cfg.ChunkBytes)
+	}
+	c.source = s
+	c.bytes = int64(f.cfg.ChunkBytes)
+	return c
+}
+
+// received puts a filled chunk under the generation of this moment.
+func (f *Flow) received(s *source, c *chunk) *chunk {
+	c.gen = f.gen.Load()
+	c.reading = c.gen.readings[s.index]
+	if n := int64(cap(c.Data)); n > c.bytes {
+		f.room.grow(n - c.bytes)
+		c.bytes = n
+	}
+	return c
+}
+
+// handOver gives what is scanned to the lanes, in source order.
+func (f *Flow) handOver(s *source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.pending) > 0 && s.pending[0].scanned.Load() {
+		c := s.pending[0]
+		s.pending = slices.Delete(s.pending, 0, 1)
+		s.usual = len(c.items)
+		for i := range c.deliveries {
+			c.unitsLeft[i] = 0
+		}
+		for i := range c.items {
+			if len(c.deliveries) > 0 {
+				c.unitsLeft[c.items[i].unit]++
+			}
+		}
+		whole := f.positions.open(c)
+		c.left.Store(int32(len(c.items)) + 1)
+		for i, list := range c.byLane {
+			if len(list) > 0 {
+				f.lanes[i].work <- c
+			}
+		}
+		if whole {
+			f.settled(c, nil)
+		}
+		f.finished(c, 1)
+	}
+}
+
+// finished counts items off; the last one frees the chunk.
+func (f *Flow) finished(c *chunk, n int) {
+	if c.left.Add(int32(-n)) == 0 {
+		f.discard(c)
+	}
+}
+
+// discard gives a chunk and its room back.
+func (f *Flow) discard(c *chunk) {
+	bytes, guess, counted := c.bytes, c.guess, c.counted
+	if cap(c.Data) > 4*f.cfg.ChunkBytes {
+		c.Data = make([]byte, 0, f.cfg.ChunkBytes) // one huge event must not stay for ever
+	}
+	c.reset()
+	select {
+	case f.free <- c:
+	default:
+	}
+	f.room.give(bytes, guess, counted)
+}
