@@ -52,7 +52,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -104,8 +103,11 @@ type Config struct {
 	Queue int
 	// SnapshotEvery is how many bytes of log are written between snapshots; 256 MiB.
 	SnapshotEvery int64
-	Log           *slog.Logger     // nil: none
-	Now           func() time.Time // the wall clock; time.Now
+	// Hold is the folder as Take returned it; the caller closes it after the log.
+	// nil: Open takes the folder and Close gives it back.
+	Hold *Hold
+	Log  *slog.Logger     // nil: none
+	Now  func() time.Time // the wall clock; time.Now
 }
 
 // Validate says what is missing or out of range.
@@ -181,7 +183,7 @@ type Log struct {
 	cfg    Config
 	tables []Table
 	seg    *segment.Log
-	lock   io.Closer
+	own    *Hold // nil where Config.Hold is set
 
 	queue   chan *Ticket
 	submit  sync.RWMutex  // held for reading by Submit, so that Close can wait for all
@@ -381,7 +383,7 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 	l.snapshot.Lock() // a snapshot that was asked for has ended, and none begins
 	defer l.snapshot.Unlock()
-	return errors.Join(late, l.seg.Close(), l.lock.Close())
+	return errors.Join(late, l.seg.Close(), l.own.Close())
 }
 
 // Held says which ordinals the log holds: from first up to but not including end.

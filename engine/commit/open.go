@@ -4,22 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/weir-project/weir/engine/segment"
-	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
 )
-
-// formatName begins the FORMAT file.
-const formatName = "weir-commit "
-
-// maxFormatBytes bounds what is read of FORMAT.
-const maxFormatBytes = 64
 
 // Open takes the folder, loads the newest whole snapshot into the tables and
 // replays the records after it, in order, each with its group's engine time
@@ -43,10 +32,7 @@ func Open(cfg Config, tables []Table, replay func(record []byte, at time.Duratio
 		if l.seg != nil {
 			err = errors.Join(err, l.seg.Close())
 		}
-		if l.lock != nil {
-			err = errors.Join(err, l.lock.Close())
-		}
-		return nil, err
+		return nil, errors.Join(err, l.own.Close())
 	}
 	return l, nil
 }
@@ -55,17 +41,10 @@ func (l *Log) open(replay func(record []byte, at time.Duration) error) error {
 	if err := l.checkTables(); err != nil {
 		return err
 	}
-	if err := vfs.EnsureDir(l.cfg.FS, l.cfg.Dir); err != nil {
+	if err := l.take(); err != nil {
 		return err
 	}
-	lock, err := l.cfg.FS.Lock(l.path("LOCK"))
-	if err != nil {
-		return err
-	}
-	l.lock = lock
-	if err := l.checkFormat(); err != nil {
-		return err
-	}
+	var err error
 	l.seg, err = segment.Open(segment.Config{
 		FS: l.cfg.FS, Dir: l.path("log"), SegmentBytes: l.cfg.SegmentBytes, Lazy: true,
 	})
@@ -100,55 +79,16 @@ func (l *Log) checkTables() error {
 	return nil
 }
 
-// checkFormat refuses a folder of a newer program and marks a new one. FORMAT
-// is durable before anything else is made, so that a log without it is not ours.
-func (l *Log) checkFormat() error {
-	f, err := l.cfg.FS.Open(l.path("FORMAT"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := l.cfg.FS.Stat(l.path("log")); !errors.Is(err, fs.ErrNotExist) {
-			return errors.Join(errors.New("there is a log and no FORMAT file"), err)
+// take makes sure that the folder is held.
+func (l *Log) take() (err error) {
+	if h := l.cfg.Hold; h != nil {
+		if h.lock == nil || h.dir != l.cfg.Dir {
+			return fmt.Errorf("Config.Hold holds %s no longer, or another folder: %s", l.cfg.Dir, h.dir)
 		}
-		return l.writeFormat()
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	b := make([]byte, maxFormatBytes)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return errors.Join(fmt.Errorf("read FORMAT: %w", err), f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	digits, ok := strings.CutPrefix(strings.TrimSpace(string(b[:n])), formatName)
-	version, err := strconv.Atoi(digits)
-	switch {
-	case !ok || err != nil || version < 1:
-		return fmt.Errorf("FORMAT is %q, want %q and a version", b[:n], formatName)
-	case version > FormatVersion:
-		return fmt.Errorf("%w: the folder has version %d, this program knows up to %d", ErrNewerFormat, version, FormatVersion)
-	}
-	// A program that was killed may have left the name without making it durable.
-	return l.cfg.FS.SyncDir(l.cfg.Dir)
-}
-
-func (l *Log) writeFormat() error {
-	f, err := l.cfg.FS.Create(l.path("FORMAT.tmp"))
-	if err != nil {
-		return err
-	}
-	_, err = f.Write([]byte(formatName + strconv.Itoa(FormatVersion) + "\n"))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := l.cfg.FS.Rename(l.path("FORMAT.tmp"), l.path("FORMAT")); err != nil {
-		return err
-	}
-	return l.cfg.FS.SyncDir(l.cfg.Dir)
+	l.own, err = Take(l.cfg.FS, l.cfg.Dir)
+	return err
 }
 
 // replay reads the log from ordinal begin.

@@ -198,7 +198,7 @@ func (f *Flow) close(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("sink %d: close: %w", i, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.hold.Close())...)
 }
 
 // route mails followers their verdicts.

@@ -44,6 +44,7 @@ type Config struct {
 // the work; a Flow runs once.
 type Flow struct {
 	cfg       Config
+	hold      *commit.Hold // of the data folder, from before anything in it is opened
 	log       *commit.Log
 	gen       atomic.Pointer[Generation]
 	sources   []*source
@@ -145,7 +146,10 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	return f, nil
 }
 
-func (f *Flow) open() error {
+func (f *Flow) open() (err error) {
+	if f.hold, err = commit.Take(f.cfg.FS, f.cfg.Plan.Node.Data); err != nil {
+		return err
+	}
 	epochs := &epochs{}
 	tables := []commit.Table{f.positions, table{"epoch", epochs}}
 	for i := range f.cfg.Plan.Sources {
@@ -206,7 +210,7 @@ func (f *Flow) openSink(p *config.Sink, end transports.Sink) (*sink, error) {
 // recover replays the log into the tables and gives every local sink its end.
 func (f *Flow) recover(tables []commit.Table, epochs *epochs, sinks []config.Sink) error {
 	c := f.cfg.Commit
-	c.FS, c.Log, c.Dir = f.cfg.FS, f.cfg.Log, f.cfg.Plan.Node.Data
+	c.FS, c.Log, c.Dir, c.Hold = f.cfg.FS, f.cfg.Log, f.cfg.Plan.Node.Data, f.hold
 	r := newReplayer(f, epochs)
 	var err error
 	if f.log, err = commit.Open(c, tables, r.record); err != nil {
