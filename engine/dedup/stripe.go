@@ -94,6 +94,11 @@ func (s *stripe[R]) commitAll(now, at int64, members uint64, tokens []Token, out
 	defer s.mu.Unlock()
 	s.visit(now)
 	for m := members; m != 0; m &= m - 1 {
+		if slot := int(tokens[bits.TrailingZeros64(m)].slot()); slot < len(s.f.claims) {
+			s.w.warm(s.f.claims[slot].mixed)
+		}
+	}
+	for m := members; m != 0; m &= m - 1 {
 		tok := tokens[bits.TrailingZeros64(m)]
 		if c := s.held(tok); c != nil {
 			s.enter(c, at)
