@@ -72,6 +72,27 @@ type extra struct {
 	notes   []journal.Note
 	letters []letter        // dead letters to stage
 	parked  []*dispatch.Job // deliveries to stage in park queues
+	// rendered holds what local sinks get that do not take the original bytes. It is
+	// made before the record, since what cannot be rendered is a dead letter.
+	rendered []rendering
+}
+
+// rendering is an event as a sink wants it.
+type rendering struct {
+	route   uint32
+	sink    int
+	data    []byte
+	headers []transports.Header
+	failed  bool // dead-lettered instead
+}
+
+func (x *extra) renderingOf(route uint32, sink int) *rendering {
+	for i := range x.rendered {
+		if m := &x.rendered[i]; m.route == route && m.sink == sink {
+			return m
+		}
+	}
+	return &rendering{failed: true} // send made one for every such delivery
 }
 
 func (it *item) more() *extra {

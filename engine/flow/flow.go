@@ -182,8 +182,11 @@ func (l *lane) send(r ref) {
 	it := r.item()
 	it.outcome = l.result(it)
 	l.each(r, func(route uint32, sink int) {
-		if s := l.f.sinks[sink]; s.dispatcher != nil {
+		switch s := l.f.sinks[sink]; {
+		case s.dispatcher != nil:
 			l.offer(r, route, sink)
+		case !s.original:
+			l.prepare(r, route, sink)
 		}
 	})
 	l.finish(r)

@@ -165,6 +165,16 @@ func (l *lane) offer(r ref, route uint32, sink int) {
 	l.f.sinks[sink].dispatcher.Offer(j)
 }
 
+// prepare renders an event for a local sink.
+func (l *lane) prepare(r ref, route uint32, sink int) {
+	data, headers, err := l.f.render(r, l.f.sinks[sink])
+	if err != nil {
+		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
+	}
+	x := r.item().more()
+	x.rendered = append(x.rendered, rendering{route: route, sink: sink, data: data, headers: headers, failed: err != nil})
+}
+
 func (l *lane) job(r ref, route uint32, sink int) *dispatch.Job {
 	var j *dispatch.Job
 	if n := len(l.jobs); n > 0 {

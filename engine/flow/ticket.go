@@ -161,12 +161,11 @@ func (l *lane) stage(t *ticket, r ref, route uint32, sink int) {
 	s, it := l.f.sinks[sink], r.item()
 	data, headers := r.c.raw(it), []transports.Header(nil)
 	if !s.original {
-		var err error
-		if data, headers, err = l.f.render(r, s); err != nil {
-			l.stageLetter(t, r, &letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
-			l.note(r, journal.Note{Route: route, Sink: uint32(sink), Outcome: journal.Dead, Reason: "encode_failed"})
+		m := it.extra.renderingOf(route, sink)
+		if m.failed {
 			return
 		}
+		data, headers = m.data, m.headers
 	}
 	l.entry = transports.Entry{
 		ID: bytesText(l.entryID(r, route)), Key: r.c.keyBytes(it), Data: data, Headers: headers,
