@@ -41,16 +41,20 @@ func (f *folder) refused(code int, texts ...string) {
 	}
 }
 
-// issue appends events to the input.
-func (f *folder) issue(l *faults.Ledger, n int, sinks ...string) {
+// issue appends events to the input and returns the first of them.
+func (f *folder) issue(l *faults.Ledger, n int, sinks ...string) (first faults.Event) {
 	f.t.Helper()
 	var b []byte
 	for i := range n {
 		e := l.Issue(fmt.Sprintf("k%d", i%13), "T", sinks...)
+		if i == 0 {
+			first = e
+		}
 		b = append(append(b, e.Data...), '\n')
 		l.Oblige(e)
 	}
 	f.append("in.ndjson", b)
+	return first
 }
 
 // TestBadConfigurationI14: it does not start, all mistakes are told with their
