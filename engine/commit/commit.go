@@ -11,8 +11,9 @@
 //
 // One group is in flight. The writer takes whatever is queued, appends the
 // staged bytes to their sinks, syncs the sinks, appends one group to the
-// segment log and syncs that; meanwhile submitters go on. It never waits for
-// more tickets to come.
+// segment log and syncs that; meanwhile submitters go on, and the tickets of the
+// group before are told. A lone ticket does not wait for others to come; while
+// the log is busy the writer waits a little for the next ones, at most GroupWait.
 //
 // # Folder
 //

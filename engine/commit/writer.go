@@ -25,7 +25,20 @@ type writer struct {
 	last    int64 // bytes of the last group
 	timer   *time.Timer
 	running chan struct{}
+	results chan result
+	spare   chan []*Ticket
 }
+
+// result is a group whose outcome is known and not told yet.
+type result struct {
+	group []*Ticket
+	err   error
+	end   segment.Mark // of the log with the group
+}
+
+// resultsAhead is how many groups may be committed while the tickets of an earlier
+// one are still told: what Committed does overlaps with the next group's sync.
+const resultsAhead = 1
 
 // timeEvery is after how many tickets of one group the clock is looked at.
 const timeEvery = 64
@@ -39,6 +52,13 @@ const (
 
 // run commits groups until Close.
 func (l *Log) run() {
+	w := &l.writer
+	w.results = make(chan result, resultsAhead)
+	w.spare = make(chan []*Ticket, resultsAhead+2)
+	var told sync.WaitGroup
+	told.Go(l.tell)
+	defer told.Wait()
+	defer close(w.results)
 	for {
 		select {
 		case t := <-l.queue:
@@ -69,33 +89,48 @@ func (l *Log) step(t *Ticket) {
 		l.fail(ErrClosed)
 	}
 	if err := l.Err(); err != nil {
-		t.Committed(err)
+		w.results <- result{group: []*Ticket{t}, err: err}
 		return
+	}
+	select {
+	case w.group = <-w.spare:
+	default:
+		w.group = nil
 	}
 	l.gather(t)
 	publishErr, err := l.commit()
 	if err != nil {
-		err = l.fail(err)
-	}
-	for i, t := range w.group {
-		w.group[i] = nil
-		t.Committed(err)
-	}
-	w.group = w.group[:0]
-	if err != nil {
+		w.results <- result{group: w.group, err: l.fail(err)}
 		return
 	}
-	end := l.seg.End()
-	l.mu.Lock()
-	l.applied = end.Entries
-	l.mu.Unlock()
-	l.seg.Publish(end)
+	w.results <- result{group: w.group, end: l.seg.End()}
 	if publishErr != nil {
 		// What was committed is; but the sink cannot go on.
 		l.fail(publishErr)
 		return
 	}
 	l.snapshotWhenDue()
+}
+
+// tell calls Committed of each ticket, group after group, beside run.
+func (l *Log) tell() {
+	for r := range l.writer.results {
+		for i, t := range r.group {
+			r.group[i] = nil
+			t.Committed(r.err)
+		}
+		if r.err != nil {
+			continue
+		}
+		l.mu.Lock()
+		l.applied = r.end.Entries
+		l.mu.Unlock()
+		l.seg.Publish(r.end)
+		select {
+		case l.writer.spare <- r.group[:0]:
+		default:
+		}
+	}
 }
 
 // refuse answers what is queued without a writer.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -153,7 +154,14 @@ func (c *chunk) doc(it *item) []byte {
 	return c.Data[it.start:it.end:it.end]
 }
 
-func (c *chunk) id(it *item) []byte { return c.ids[it.idAt : it.idAt+it.idLen] }
+// id is the event's own, or the stamped one. An event that was refused before its id
+// was found has a stamped one too.
+func (c *chunk) id(it *item) []byte {
+	if it.idLen == 0 {
+		return []byte(stampID(c, it))
+	}
+	return c.ids[it.idAt : it.idAt+it.idLen]
+}
 
 func (c *chunk) layout(it *item) *layout {
 	switch it.layout {
@@ -223,4 +231,32 @@ func (c *chunk) reset() {
 	c.scanned.Store(false)
 	c.guess, c.counted = 0, false
 	c.span, c.gen, c.reading = nil, nil, nil
+}
+
+// freeChunks keeps recycled chunks, the last one given first: its memory is most
+// likely still in a cache.
+type freeChunks struct {
+	mu   sync.Mutex // guards list, which holds at most maxChunks
+	list []*chunk
+}
+
+func (f *freeChunks) take() *chunk {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.list)
+	if n == 0 {
+		return nil
+	}
+	c := f.list[n-1]
+	f.list[n-1] = nil
+	f.list = f.list[:n-1]
+	return c
+}
+
+func (f *freeChunks) give(c *chunk) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.list) < maxChunks {
+		f.list = append(f.list, c)
+	}
 }

@@ -176,10 +176,8 @@ func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
 
 // chunk takes a chunk from those that are free, or makes one.
 func (f *Flow) chunk(s *source) *chunk {
-	var c *chunk
-	select {
-	case c = <-f.free:
-	default:
+	c := f.free.take()
+	if c == nil {
 		c = &chunk{byLane: make([][]uint32, len(f.lanes))}
 		c.Data = make([]byte, 0, f.cfg.ChunkBytes)
 	}
@@ -243,9 +241,6 @@ func (f *Flow) discard(c *chunk) {
 		c.Data = make([]byte, 0, f.cfg.ChunkBytes) // one huge event must not stay for ever
 	}
 	c.reset()
-	select {
-	case f.free <- c:
-	default:
-	}
+	f.free.give(c)
 	f.room.give(bytes, guess, counted)
 }

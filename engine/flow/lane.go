@@ -15,7 +15,7 @@ import (
 
 // Sizes of a lane.
 const (
-	ticketsALane = 16
+	ticketsALane = 24
 	ticketEvents = 512 // events a record holds before it is handed to the commit log
 	ticketStaged = 256 << 10
 	nackDelay    = time.Second

@@ -53,7 +53,7 @@ type Flow struct {
 	positions *positions
 	epoch     uint64
 	room      room
-	free      chan *chunk
+	free      freeChunks
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -127,7 +127,6 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	limits := cfg.Plan.Node.Limits
 	f := &Flow{
 		cfg: cfg, positions: newPositions(), broken: make(chan struct{}),
-		free: make(chan *chunk, maxChunks),
 		room: room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
