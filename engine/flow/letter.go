@@ -43,7 +43,7 @@ func (l *lane) letter(r ref, w letter) {
 	}
 	if s := l.f.sinks[g.dead]; s.staged == nil {
 		j := l.job(r, w.route, g.dead)
-		j.Entry.Data = l.f.renderLetter(nil, r, &w)
+		j.Entry.ID, j.Entry.Data = letterID(r, &w), l.f.renderLetter(nil, r, &w)
 		it.pending++
 		s.dispatcher.Offer(j)
 		return
@@ -57,7 +57,7 @@ func (l *lane) stageLetter(t *ticket, r ref, w *letter) {
 	s := l.f.sinks[r.c.gen.dead]
 	l.letterBytes = l.f.renderLetter(l.letterBytes[:0], r, w)
 	l.entry = transports.Entry{
-		ID: bytesText(l.entryID(r, w.route)), Key: r.c.keyBytes(r.item()), Data: l.letterBytes,
+		ID: letterID(r, w), Key: r.c.keyBytes(r.item()), Data: l.letterBytes,
 		Route: "dead_letters", Attempt: 1,
 	}
 	run := t.run(s.stage)
@@ -67,14 +67,31 @@ func (l *lane) stageLetter(t *ticket, r ref, w *letter) {
 }
 
 func (f *Flow) renderLetter(dst []byte, r ref, w *letter) []byte {
-	dst = f.letterHead(dst, string(r.c.id(r.item())), w)
-	return appendLetterTail(dst, f.letterContext(r.c, r.item(), w.route), w)
+	dst = f.letterHead(dst, letterID(r, w), w)
+	dst = append(dst, f.letterContext(r.c, r.item(), w.route)...)
+	var sink []byte
+	if w.sink != journal.NoRoute {
+		sink = append([]byte(`,"sink":`), appendJSON(nil, r.c.gen.sinks[w.sink])...)
+	}
+	return appendLetterTail(dst, sink, w)
+}
+
+// letterID tells an event's dead letters apart, and is the same whenever the event fails again.
+func letterID(r ref, w *letter) string {
+	id := string(r.c.id(r.item()))
+	if w.route != journal.NoRoute {
+		id += "/" + r.c.gen.routes[w.route].name
+	}
+	if w.sink != journal.NoRoute {
+		id += "/" + r.c.gen.sinks[w.sink]
+	}
+	return id + "/" + w.reason
 }
 
 // letterHead begins the CloudEvent.
 func (f *Flow) letterHead(b []byte, id string, w *letter) []byte {
 	b = append(b, `{"specversion":"1.0","id":`...)
-	b = appendJSON(b, id+"/"+w.reason)
+	b = appendJSON(b, id)
 	b = append(b, `,"source":"/weir/dead_letters","type":"`+LetterType+`","time":"`...)
 	b = f.cfg.Now().UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","datacontenttype":"application/json","data":{"reason":`...)
@@ -143,7 +160,7 @@ func reasonOf(reason string) string {
 // parkedLetter is the dead letter of a delivery that died in a park queue.
 func (f *Flow) parkedLetter(e *dispatch.Ended, sink string) []byte {
 	w := letter{reason: reasonOf(e.Reason), detail: e.Reason, attempts: int(e.Attempts), rendered: e.Entry.Data}
-	b := f.letterHead(nil, e.Entry.ID, &w)
+	b := f.letterHead(nil, e.Entry.ID+"/"+sink+"/"+w.reason, &w) // as letterID: the entry's id ends with the route
 	context := append([]byte(`,"sink":`), appendJSON(nil, sink)...)
 	return appendLetterTail(b, append(context, e.Context...), &w)
 }

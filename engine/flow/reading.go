@@ -42,6 +42,8 @@ type reading struct {
 	updates  map[string]struct{} // types that may update; nil = all
 	expire   config.Expire
 	maxEvent int
+
+	cloudOnly bool // the codec is cloudevents and no more: batches of them may come too
 }
 
 // Fields that every reading wants, at fixed indices of reading.fields.
@@ -130,6 +132,8 @@ func (g *Generation) newReading(plan *config.Plan, s *config.Source, patterns []
 		source: s.Name, codec: codec, dedup: s.Dedup, expire: s.Expire, maxEvent: plan.Node.Limits.Event,
 		missing: event.Missing{Source: s.Missing.Source, Zone: s.Missing.Zone, EpochUnit: s.Missing.EpochUnit},
 		limits:  event.Limits{Event: plan.Node.Limits.Event},
+
+		cloudOnly: slices.Equal(s.Codec, []string{event.CloudEvents.String()}),
 	}
 	var rules []*pattern.Pattern
 	for i := range plan.Routes {

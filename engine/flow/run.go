@@ -225,7 +225,7 @@ func (f *Flow) redelivered(ctx context.Context, s *sink, ended []dispatch.Ended)
 		}
 		f.letterCounts.add(reasonOf(list[i].Reason))
 		data := f.parkedLetter(&ended[i], s.name)
-		entry := transports.Entry{ID: ended[i].Entry.ID, Key: ended[i].Entry.Key, Data: data, Route: "dead_letters", Attempt: 1}
+		entry := transports.Entry{ID: ended[i].Entry.ID + "/" + s.name + "/" + reasonOf(list[i].Reason), Key: ended[i].Entry.Key, Data: data, Route: "dead_letters", Attempt: 1}
 		if dead.staged == nil {
 			if err := f.deliverLetter(ctx, dead, &entry); err != nil {
 				return err

@@ -113,6 +113,9 @@ func (s *scanner) unit(c *chunk, start, end int, ordinal uint64, unit uint32) {
 			break
 		}
 		l := r.detect(&s.values)
+		if l >= 0 && doc[0] != '{' && r.layouts[l].Chain[0] != event.Raw && array(doc) {
+			l = -1 // what was seen are the members of the array's elements
+		}
 		if l < 0 || !r.layouts[l].direct || s.odd(&r.layouts[l]) {
 			s.decode(c, it, doc)
 			return
@@ -368,16 +371,21 @@ func (s *scanner) route(c *chunk, it *item, doc []byte, l *layout) {
 // units with several events, and whatever looks unusual.
 func (s *scanner) decode(c *chunk, it *item, doc []byte) {
 	r := c.reading
-	events, err := event.DecodeAll(doc, r.codec, r.missing, r.limits)
-	first, unit := *it, len(c.items)-1
-	if err == nil && len(events) == 0 {
-		err = &event.Error{Reason: "an empty batch"}
+	batch := s.batch(r, doc)
+	decode := event.DecodeAll
+	if batch {
+		decode = decodeBatch
 	}
-	if err != nil {
+	events, err := decode(doc, r.codec, r.missing, r.limits)
+	first, unit := *it, len(c.items)-1
+	if err != nil || len(events) == 0 {
 		reason := reasonField
-		if errors.Is(err, event.ErrTestEvent) {
+		switch {
+		case err == nil:
+			it.outcome, it.reason = outcomeTest, "empty_batch"
+		case errors.Is(err, event.ErrTestEvent):
 			it.outcome, it.reason = outcomeTest, "s3:TestEvent"
-		} else {
+		default:
 			var bad *event.Error
 			if errors.As(err, &bad) && bad.Field == "" && r.detect(&s.values) < 0 {
 				reason = reasonEnvelope
@@ -392,9 +400,33 @@ func (s *scanner) decode(c *chunk, it *item, doc []byte) {
 		c.items = append(c.items, first)
 		it = &c.items[len(c.items)-1]
 		it.sub, it.kept = uint32(i), uint32(len(c.kept))
-		s.canonical(c, it, &events[i], len(events) > 1)
+		s.canonical(c, it, &events[i], batch || len(events) > 1)
 		s.place(c, it)
 	}
+}
+
+const jsonSpace = " \t\r\n"
+
+// array says that a unit is one; what is in it counts for nothing else.
+func array(doc []byte) bool {
+	doc = bytes.TrimLeft(doc, jsonSpace)
+	return len(doc) > 0 && doc[0] == '['
+}
+
+// batch says that a unit, which was scanned, is an array of CloudEvents, or empty.
+func (s *scanner) batch(r *reading, doc []byte) bool {
+	if !array(doc) || !r.codec.IsAuto() && !r.cloudOnly {
+		return false
+	}
+	if _, rest, _ := bytes.Cut(doc, []byte{'['}); r.cloudOnly || bytes.TrimLeft(rest, jsonSpace)[0] == ']' {
+		return true
+	}
+	l := r.detect(&s.values)
+	return l >= 0 && r.layouts[l].cloud
+}
+
+func decodeBatch(doc []byte, _ event.Codec, m event.Missing, lim event.Limits) ([]event.Event, error) {
+	return event.DecodeBatch(doc, m, lim)
 }
 
 // canonical reads an item off the CloudEvent that Decode made of it.

@@ -200,9 +200,11 @@ type looker struct{ fs fstest.MapFS }
 func (l looker) ReadFile(name string) ([]byte, error) {
 	return l.fs.ReadFile(strings.TrimPrefix(name, "/"))
 }
+
 func (l looker) Stat(name string) (fs.FileInfo, error) {
 	return l.fs.Stat(strings.TrimPrefix(name, "/"))
 }
+
 func (l looker) Glob(pattern string) ([]string, error) {
 	return l.fs.Glob(strings.TrimPrefix(pattern, "/"))
 }
