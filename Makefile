@@ -63,7 +63,9 @@ toolchains:
 		command -v cargo >/dev/null || packages="$$packages cargo-web"; \
 		DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
 		apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends $$packages >/dev/null \
-			|| echo "could not install $$packages: the tests that rebuild the guests say SKIPPED"; \
+			|| echo "SKIPPED: rebuilding the Rust guests (could not install $$packages)"; \
+	else \
+		echo "SKIPPED: rebuilding the Rust guests (no rustc, wasm-ld-19 and cargo, and no right to install them)"; \
 	fi
 
 lint: ## vet, staticcheck and formatting
