@@ -65,8 +65,8 @@ var errEnded = errors.New("ended")
 // turn receives once, appends what came to list and gives it its place in the
 // source's order.
 func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, error) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.turn <- struct{}{} // a turn waits for the source: no mutex is held so long
+	defer func() { <-s.turn }()
 	if s.over || ctx.Err() != nil {
 		return list, errEnded
 	}

@@ -154,7 +154,7 @@ func (f *Flow) open() (err error) {
 	for i := range f.cfg.Plan.Sources {
 		p := &f.cfg.Plan.Sources[i]
 		end := f.cfg.Sources[i]
-		s := &source{name: p.Name, index: i, end: end, bell: make(chan struct{}, 1)}
+		s := &source{name: p.Name, index: i, end: end, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 		s.chunks, _ = end.(transports.ChunkSource)
 		s.brokerKeeps = end.Capabilities().Positions == transports.KeptByBroker
 		s.nacks = end.Capabilities().Nack

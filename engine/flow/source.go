@@ -21,8 +21,8 @@ type source struct {
 	nacks       bool
 	table       *dedup.Table[ref] // nil = no de-duplication
 
-	turn sync.Mutex // held while the source is asked; guards over
-	over bool       // it is not asked any more
+	turn chan struct{} // held while the source is asked; guards over
+	over bool          // it is not asked any more
 
 	mu      sync.Mutex // guards pending: chunks in the order in which they were received
 	pending []*chunk
