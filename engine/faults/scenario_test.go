@@ -107,12 +107,20 @@ func verdictAt(k uint64, l *faults.Ledger, p faults.Places) error {
 // fill sends events to a local queue, as a producer without an engine does.
 func fill(t *testing.T, l *faults.Ledger, fsys vfs.FS, queue string, events int) {
 	t.Helper()
+	var list []faults.Event
+	for i := range events {
+		list = append(list, l.Issue(fmt.Sprintf("k%d", i%5), "T", "out"))
+	}
+	sendAll(t, fsys, queue, list)
+	l.Oblige(list...)
+}
+
+func sendAll(t *testing.T, fsys vfs.FS, queue string, list []faults.Event) {
+	t.Helper()
 	q, err := local.OpenQueue(fsys, "/w/data", queue)
 	must(t, err)
-	for i := range events {
-		e := l.Issue(fmt.Sprintf("k%d", i%5), "T", "out")
+	for _, e := range list {
 		must(t, q.Send(t.Context(), transports.Entry{Data: e.Data}))
-		l.Oblige(e)
 	}
 	must(t, q.Close())
 }
