@@ -12,7 +12,7 @@ import (
 // pluginAttempts is how often an event is run before on_error: retry gives up.
 const pluginAttempts = 3
 
-// verdictNack says that an event was given back to its source.
+// verdictNack says that an event is to be given back to its source.
 const verdictNack = 1<<31 | 1<<30
 
 // adopt readies the lane for a generation: instances of its plug-ins.
@@ -125,7 +125,7 @@ func (l *lane) answer(ctx context.Context, p, i int, a uint32) uint32 {
 	case plugins.Pass:
 		return 1
 	case plugins.Retry:
-		if l.nack(l.batch[i], "plug-in "+l.gen.plugins[p].name+": "+l.failures[p]) {
+		if l.batch[i].c.mayNack(l.batch[i].item()) {
 			return verdictNack
 		}
 	}
@@ -206,20 +206,19 @@ func (l *lane) encode(p int, r ref) {
 	}
 }
 
-// nack gives an event back to a source that takes single deliveries back: its
-// claim is released, nothing is recorded, and it comes again.
-func (l *lane) nack(r ref, reason string) bool {
+// mayNack says that an event's source takes single deliveries back, and that this is one.
+func (c *chunk) mayNack(it *item) bool { return c.source.nacks && !c.several(it) }
+
+// nack gives an event back to its source: its claim is released, nothing is recorded,
+// and it comes again. The event, and maybe its chunk, is gone then.
+func (l *lane) nack(r ref, reason string) {
 	it, c := r.item(), r.c
-	if !c.source.nacks || c.several(it) {
-		return false
-	}
 	l.release(r)
 	c.source.settleMu.Lock()
 	c.source.acks = append(c.source.acks, l.f.nackOf(c, it, reason))
 	c.source.settleMu.Unlock()
 	c.source.ring()
 	l.f.finished(c, 1)
-	return true
 }
 
 // several says that the event's delivery holds other events too.

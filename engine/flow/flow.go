@@ -143,12 +143,16 @@ func (l *lane) filter(ctx context.Context) {
 func (l *lane) agree(r ref, at int) bool {
 	it, c := r.item(), r.c
 	routes := c.routesOf(it)
+	for _, route := range routes {
+		if verdict, p := l.verdict(&l.gen.routes[route], at); verdict == verdictNack {
+			l.nack(r, "plug-in "+l.gen.plugins[p].name+": "+l.failures[p])
+			return false
+		}
+	}
 	n := 0
 	for k, route := range routes {
 		verdict, p := l.verdict(&l.gen.routes[route], at)
 		switch {
-		case verdict == verdictNack:
-			return false
 		case verdict&plugins.Failed != 0 && l.gen.plugins[p].onError == plugins.Drop:
 			it.more().notes = append(it.more().notes, journal.Note{Route: route, Sink: journal.NoRoute, Outcome: journal.Discarded, Reason: "plugin " + l.gen.plugins[p].name + ": " + l.failures[p]})
 			continue

@@ -43,6 +43,7 @@ type reading struct {
 	expire   config.Expire
 	maxEvent int
 
+	chooses   bool // some route chooses by outputs
 	cloudOnly bool // the codec is cloudevents and no more: batches of them may come too
 }
 
@@ -148,6 +149,7 @@ func (g *Generation) newReading(plan *config.Plan, s *config.Source, patterns []
 		r.routes = append(r.routes, uint32(i))
 	}
 	r.set = pattern.NewSet(rules)
+	r.chooses = slices.ContainsFunc(g.routes, func(rt route) bool { return rt.choice >= 0 })
 	r.want(g, s)
 	return r, r.compile()
 }

@@ -44,6 +44,13 @@ const (
 // scan splits a chunk and reads every event of it.
 func (s *scanner) scan(c *chunk) {
 	s.wall = s.now().UnixNano()
+	s.split(c)
+	if c.reading.chooses {
+		c.taken = append(c.taken[:0], make([]uint32, len(c.matched))...)
+	}
+}
+
+func (s *scanner) split(c *chunk) {
 	if c.Oversize > 0 {
 		it := s.add(c, 0, len(c.Data))
 		it.ordinal = c.Ordinal
