@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -200,11 +201,28 @@ func (r refused) judgeLarge(t *testing.T, size, limit int) {
 	}
 }
 
-// TestHugeLine: a line of 100 MB is refused, its beginning kept, and memory is never
-// asked for all of it.
+// TestHugeLine: a line of 100 MB is refused, its beginning kept, and memory for all
+// of it is never asked for (I15).
 func TestHugeLine(t *testing.T) {
-	const size = 100 << 20
-	feed(t, "64KiB", between(sized(size))).judgeLarge(t, size, 64<<10)
+	const size, limit = 100 << 20, 64 << 10
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "in.ndjson"), between(sized(size)), 0o600))
+	yaml := strings.Replace(fmt.Sprintf(badInputYAML, "64KiB"), "/w/data", "./data", 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r := refused{status: run(t, dir, yaml)}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > size/4 {
+		t.Errorf("%d MB were allocated for a line of which %d KB may be kept", took>>20, limit>>10)
+	}
+	lines, err := faults.WalkLines(vfs.OS{}, filepath.Join(dir, "out.ndjson"))
+	must(t, err)
+	for _, l := range lines {
+		r.lines = append(r.lines, string(l))
+	}
+	r.letters, err = faults.WalkLetters(vfs.OS{}, filepath.Join(dir, "data"), "dead")
+	must(t, err)
+	r.judgeLarge(t, size, limit)
 }
 
 // TestLineEnds: blank lines, \r\n and a last line without its end are no events' loss.
