@@ -287,8 +287,8 @@ func (d *Dispatcher) result(j *Job, r *transports.Result, now time.Time) {
 // backoff is exponential with full jitter: evenly spread up to min * 2^(attempt-1), at most max.
 func (d *Dispatcher) backoff(attempt int) time.Duration {
 	ceiling := d.cfg.BackoffMax
-	if attempt < 32 {
-		ceiling = min(ceiling, d.cfg.BackoffMin<<(attempt-1))
+	if shift := attempt - 1; d.cfg.BackoffMin < ceiling>>shift {
+		ceiling = d.cfg.BackoffMin << shift
 	}
 	return time.Duration(d.random.Int64N(int64(ceiling) + 1))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -414,7 +415,7 @@ func TestBlockedKeyDiesTogether(t *testing.T) {
 				t.Errorf("%s: %v, want %v", id, got, want)
 			}
 		}
-		if r.reason("b") != "blocked_by a" {
+		if r.reason("b") != "blocked_by: a" {
 			t.Errorf("b: reason %q", r.reason("b"))
 		}
 	})
@@ -471,5 +472,18 @@ func TestParkSnapshotIsAbsolute(t *testing.T) {
 	}
 	if q.low != 3 || len(q.above) != 2 {
 		t.Errorf("low %d, above %v", q.low, q.above)
+	}
+}
+
+// TestBackoffNeverOverflows: attempts at a sink that is away for long go on without end.
+func TestBackoffNeverOverflows(t *testing.T) {
+	for _, low := range []time.Duration{time.Millisecond, 10 * time.Second, time.Hour} {
+		d := &Dispatcher{cfg: Config{BackoffMin: low, BackoffMax: 24 * time.Hour}}
+		d.random = rand.New(rand.NewPCG(1, 1))
+		for attempt := 1; attempt < 100; attempt++ {
+			if at := d.backoff(attempt); at < 0 || at > d.cfg.BackoffMax {
+				t.Fatalf("attempt %d waits %v", attempt, at)
+			}
+		}
 	}
 }

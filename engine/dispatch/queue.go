@@ -306,7 +306,7 @@ func (d *Dispatcher) endBlocked(j *Job, reason string) {
 	id := j.Entry.ID
 	d.end(j, journal.Dead, reason)
 	for _, b := range behind {
-		b.Outcome, b.Reason, b.parked = journal.Dead, "blocked_by "+id, parked
+		b.Outcome, b.Reason, b.parked = journal.Dead, "blocked_by: "+id, parked
 		d.finish(b)
 	}
 }

@@ -29,8 +29,10 @@ func (l *lane) adopt(ctx context.Context, g *Generation) {
 	l.instances = make([]plugins.Instance, len(g.plugins))
 	l.answers = make([][]uint32, len(g.plugins))
 	l.failures = make([]string, len(g.plugins))
+	l.reasons = make([][]string, len(g.plugins))
 	for p := range g.plugins {
 		l.answers[p] = make([]uint32, batchEvents)
+		l.reasons[p] = make([]string, batchEvents)
 	}
 }
 
@@ -39,6 +41,7 @@ func (l *lane) adopt(ctx context.Context, g *Generation) {
 func (l *lane) ask(ctx context.Context, p int) {
 	answers := l.answers[p][:len(l.batch)]
 	clear(answers)
+	clear(l.reasons[p])
 	l.asked = l.asked[:0]
 	for i, r := range l.batch {
 		if slices.ContainsFunc(r.c.routesOf(r.item()), func(route uint32) bool { return l.gen.routes[route].uses(p) }) {
@@ -53,6 +56,12 @@ func (l *lane) ask(ctx context.Context, p int) {
 		// Only the event at fault may meet on_error: each runs alone.
 		for k := range l.asked {
 			l.alone(ctx, p, k, out)
+		}
+	} else {
+		for k, i := range l.asked {
+			if out[k]&plugins.Failed != 0 {
+				l.reasons[p][i] = l.instances[p].Reason(k)
+			}
 		}
 	}
 	for k, i := range l.asked {
@@ -102,10 +111,13 @@ func (l *lane) alone(ctx context.Context, p, k int, out []uint32) {
 	}
 	for range attempts {
 		if l.call(ctx, p, l.asked[k:k+1], out[k:k+1]) == nil {
+			if out[k]&plugins.Failed != 0 {
+				l.reasons[p][l.asked[k]] = l.instances[p].Reason(0)
+			}
 			return
 		}
 	}
-	out[k] = plugins.Failed
+	out[k], l.reasons[p][l.asked[k]] = plugins.Failed, l.failures[p]
 }
 
 // answer turns a plug-in's answer into the route's verdict, by on_error where it failed.
@@ -113,13 +125,8 @@ func (l *lane) answer(ctx context.Context, p, i int, a uint32) uint32 {
 	if a&plugins.Failed == 0 {
 		return a
 	}
-	if l.failures[p] == "" {
-		l.failures[p] = "the plug-in refused the event"
-		if in := l.instances[p]; in != nil {
-			if text := in.Reason(slices.Index(l.asked, i)); text != "" {
-				l.failures[p] = text
-			}
-		}
+	if l.reasons[p][i] == "" {
+		l.reasons[p][i] = "the plug-in refused the event"
 	}
 	switch l.gen.plugins[p].onError {
 	case plugins.Pass:

@@ -145,7 +145,7 @@ func (l *lane) agree(r ref, at int) bool {
 	routes := c.routesOf(it)
 	for _, route := range routes {
 		if verdict, p := l.verdict(&l.gen.routes[route], at); verdict == verdictNack {
-			l.nack(r, "plug-in "+l.gen.plugins[p].name+": "+l.failures[p])
+			l.nack(r, "plug-in "+l.gen.plugins[p].name+": "+l.reasons[p][at])
 			return false
 		}
 	}
@@ -154,10 +154,10 @@ func (l *lane) agree(r ref, at int) bool {
 		verdict, p := l.verdict(&l.gen.routes[route], at)
 		switch {
 		case verdict&plugins.Failed != 0 && l.gen.plugins[p].onError == plugins.Drop:
-			it.more().notes = append(it.more().notes, journal.Note{Route: route, Sink: journal.NoRoute, Outcome: journal.Discarded, Reason: "plugin " + l.gen.plugins[p].name + ": " + l.failures[p]})
+			it.more().notes = append(it.more().notes, journal.Note{Route: route, Sink: journal.NoRoute, Outcome: journal.Discarded, Reason: "plugin " + l.gen.plugins[p].name + ": " + l.reasons[p][at]})
 			continue
 		case verdict&plugins.Failed != 0:
-			l.letter(r, letter{reason: "plugin_failed", detail: "plug-in " + l.gen.plugins[p].name + ": " + l.failures[p], route: route, sink: journal.NoRoute})
+			l.letter(r, letter{reason: "plugin_failed", detail: "plug-in " + l.gen.plugins[p].name + ": " + l.reasons[p][at], route: route, sink: journal.NoRoute})
 			continue
 		case verdict == 0:
 			continue

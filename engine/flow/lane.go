@@ -38,7 +38,8 @@ type lane struct {
 	gen       *Generation
 	instances []plugins.Instance
 	answers   [][]uint32 // by plug-in and place in the batch
-	failures  []string   // by plug-in: why it last failed
+	failures  []string   // by plug-in: why its last call failed
+	reasons   [][]string // by plug-in and place in the batch: why it failed on the event
 
 	batch       []ref
 	requests    []dedup.Request[ref]

@@ -78,6 +78,7 @@ type layout struct {
 type mark struct {
 	slot   int
 	object bool
+	inner  bool // below the top: an array there is no envelope, though patterns look into it
 }
 
 type check struct {
@@ -218,7 +219,7 @@ func (r *reading) compile() error {
 func (r *reading) newLayout(l *event.Layout, raw *paths, bridged bool) layout {
 	c := layout{Layout: l, direct: l.Direct, bridged: bridged, cloud: l.Chain[0] == event.CloudEvents}
 	for _, m := range l.Marks {
-		c.marks = append(c.marks, mark{slot: raw.add(m.Path), object: m.Object})
+		c.marks = append(c.marks, mark{slot: raw.add(m.Path), object: m.Object, inner: m.Object || len(m.Path) > 1})
 	}
 	for i := range l.Checks {
 		k := check{Check: &l.Checks[i], slot: raw.add(l.Checks[i].Path), other: -1}

@@ -166,7 +166,7 @@ func (r *reading) detect(v *field.Values) int {
 func (l *layout) fits(v *field.Values) bool {
 	for _, m := range l.marks {
 		k := v.Get(m.slot).Kind
-		if k == field.Absent || m.object && k != field.Object {
+		if k == field.Absent || m.object && k != field.Object || m.inner && v.Get(m.slot).Elem != 0 {
 			return false
 		}
 	}
@@ -394,7 +394,7 @@ func (s *scanner) decode(c *chunk, it *item, doc []byte) {
 			it.outcome, it.reason = outcomeTest, "s3:TestEvent"
 		default:
 			var bad *event.Error
-			if errors.As(err, &bad) && bad.Field == "" && r.detect(&s.values) < 0 {
+			if errors.As(err, &bad) && bad.Field == "" && (r.detect(&s.values) < 0 || array(doc)) {
 				reason = reasonEnvelope
 			}
 			c.fail(it, reason, err.Error())
