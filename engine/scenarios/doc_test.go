@@ -11,6 +11,8 @@
 //	want/SINK.log      every entry of every write to a remote sink, with its result
 //	want/dead          dead letters, shortened
 //	want/journal       what became of every event, in the order of the records
+//	want/journal.tail  its last five lines
+//	want/holds         what the steps "holds" saw
 //	want/status        counters of the last run
 //	want/error         the error of the last run
 //
@@ -26,6 +28,8 @@
 //	stop                         ask it to stop and wait
 //	crash                        cut the power; the next start finds what was durable
 //	append FILE EVENT            append a line to a file
+//	take QUEUE                   take the oldest event out of a queue
+//	holds QUEUE                  note what a queue of the memory transport has not been acked for
 //	unordered SECTION            compare a want section without regard to order
 //
 // Lines of the script that begin with # are remarks. -update writes the want sections anew.

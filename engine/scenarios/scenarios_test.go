@@ -79,12 +79,15 @@ type world struct {
 	err    error         // of the last run
 	status engine.Status // of the last run
 	cuts   uint64
+	began  time.Time
+	held   string // what the steps "holds" saw
 }
 
 func newWorld(t *testing.T, a *archive) *world {
 	w := &world{
 		t: t, a: a, mem: vfs.NewMem(), memory: memory.New(), remote: newRemote(),
 		host: host{files: map[string]string{}}, unordered: map[string]bool{},
+		began: time.Now(),
 	}
 	must(t, w.mem.MkdirAll("/w"))
 	for _, s := range a.sections {
@@ -151,6 +154,14 @@ func (w *world) step(line, verb, rest string) {
 		w.remote.sink(first).answer(words[0], words[1:])
 	case "append":
 		w.append(first, second+"\n")
+	case "take":
+		_, err := w.memory.Queue(rest).Take(w.t.Context(), 1, 0)
+		must(w.t, err)
+	case "holds":
+		for _, e := range w.memory.Queue(rest).Entries() {
+			w.held += fmt.Sprintf("+%v %s\n", time.Since(w.began).Round(time.Millisecond), e.Data)
+		}
+		w.held += "--\n"
 	case "unordered":
 		w.unordered[rest] = true
 	case "start":
@@ -253,6 +264,12 @@ func (w *world) compareAll() {
 	}
 }
 
+// tail is the last n lines.
+func tail(text string, n int) string {
+	lines := slices.Collect(strings.Lines(text))
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
 func sortLines(text string) string {
 	lines := slices.Collect(strings.Lines(text))
 	slices.Sort(lines)
@@ -265,6 +282,10 @@ func (w *world) actual(name string) string {
 		return w.deadLetters()
 	case "journal":
 		return w.journal()
+	case "journal.tail":
+		return tail(w.journal(), 5)
+	case "holds":
+		return w.held
 	case "status":
 		return statusText(w.status)
 	case "error":
