@@ -33,12 +33,10 @@ type chunk struct {
 	faults  []fault
 
 	deliveries []transports.Delivery // of a source without chunks: the unit of each item
-	unitsLeft  []int32               // events of each delivery that are not settled
 
 	scanned atomic.Bool
 	left    atomic.Int32 // items not finished; the chunk is free at 0
 	bytes   int64        // held against the in-flight limit
-	counted bool         // guess is the count
 	guess   int          // events held against it
 }
 
@@ -61,7 +59,6 @@ type item struct {
 	fault       uint32 // 1 + index in chunk.faults, 0 = none
 	unit        uint32 // delivery it came in
 	pending     int32  // deliveries that have not ended; the lane's
-	attempts    uint8  // of its plug-ins; the lane's
 	outcome     journal.Outcome
 	token       dedup.Token
 	reason      string // with outcome
@@ -113,6 +110,8 @@ const (
 	flagClaimed // it holds a claim
 	flagKeyed   // its key is a field or the transport's, not the identity
 	flagUnmatched
+	flagFollows  // it follows an event in flight, and later ones of its key wait for it
+	flagDeferred // it waits for an earlier event of its key that follows one in flight
 )
 
 // coldEvent is an event whose attributes had to be made by Decode.
@@ -224,12 +223,12 @@ func (c *chunk) reset() {
 	c.items, c.matched, c.kept, c.ids = c.items[:0], c.matched[:0], c.kept[:0], c.ids[:0]
 	clear(c.cold)
 	clear(c.deliveries)
-	c.cold, c.faults, c.deliveries, c.unitsLeft = c.cold[:0], c.faults[:0], c.deliveries[:0], c.unitsLeft[:0]
+	c.cold, c.faults, c.deliveries = c.cold[:0], c.faults[:0], c.deliveries[:0]
 	for i := range c.byLane {
 		c.byLane[i] = c.byLane[i][:0]
 	}
 	c.scanned.Store(false)
-	c.guess, c.counted = 0, false
+	c.guess = 0
 	c.span, c.gen, c.reading = nil, nil, nil
 }
 

@@ -44,7 +44,7 @@ func (l *lane) ask(ctx context.Context, p int) {
 	clear(l.reasons[p])
 	l.asked = l.asked[:0]
 	for i, r := range l.batch {
-		if slices.ContainsFunc(r.c.routesOf(r.item()), func(route uint32) bool { return l.gen.routes[route].uses(p) }) {
+		if r.item().flags&flagFollows == 0 && slices.ContainsFunc(r.c.routesOf(r.item()), func(route uint32) bool { return l.gen.routes[route].uses(p) }) {
 			l.asked = append(l.asked, i)
 		}
 	}
@@ -225,7 +225,9 @@ func (l *lane) nack(r ref, reason string) {
 	c.source.acks = append(c.source.acks, l.f.nackOf(c, it, reason))
 	c.source.settleMu.Unlock()
 	c.source.ring()
-	l.f.finished(c, 1)
+	l.unhold(r)
+	l.f.room.leave(1)
+	l.doneWith(c)
 }
 
 // several says that the event's delivery holds other events too.

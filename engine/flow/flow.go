@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/journal"
@@ -19,6 +20,7 @@ const batchEvents = 64
 // chunk runs a chunk's events of this lane, batch by batch.
 func (l *lane) chunk(ctx context.Context, c *chunk) {
 	l.adopt(ctx, c.gen)
+	l.at, l.done = c, 0
 	list := c.byLane[l.id]
 	for len(list) > 0 {
 		n := min(len(list), batchEvents)
@@ -29,6 +31,18 @@ func (l *lane) chunk(ctx context.Context, c *chunk) {
 		list = list[n:]
 		l.run(ctx)
 	}
+	l.at = nil
+	l.f.finished(c, l.done)
+}
+
+// doneWith notes that an event's bytes are not needed any more. The chunk at work is
+// counted off once, at its end.
+func (l *lane) doneWith(c *chunk) {
+	if c == l.at {
+		l.done++
+		return
+	}
+	l.f.finished(c, 1)
 }
 
 // run takes the batch, whose events are of one chunk, through all stages.
@@ -45,7 +59,8 @@ func (l *lane) skip() {
 	kept := l.batch[:0]
 	for _, r := range l.batch {
 		if r.item().flags&flagSettled != 0 {
-			l.f.finished(r.c, 1)
+			l.f.room.leave(1)
+			l.doneWith(r.c)
 			continue
 		}
 		kept = append(kept, r)
@@ -100,13 +115,16 @@ func (l *lane) claim() {
 	l.batch = kept
 }
 
-// judged acts on a verdict of the window; true = the event holds its claim and goes on.
+// judged acts on a verdict of the window; true = the event holds its claim and goes
+// on, or keeps its place in its key's order until it has a verdict.
 func (l *lane) judged(r ref, v dedup.Verdict, token dedup.Token) bool {
 	it := r.item()
 	switch v {
 	case dedup.Fresh, dedup.Update:
 		it.token, it.flags = token, it.flags|flagClaimed
 		return true
+	case dedup.Follows:
+		return l.hold(r)
 	case dedup.Duplicate:
 		l.settle(r, journal.Duplicate, "")
 	case dedup.Stale:
@@ -142,6 +160,9 @@ func (l *lane) filter(ctx context.Context) {
 // plug-in's failure has decided about the whole event.
 func (l *lane) agree(r ref, at int) bool {
 	it, c := r.item(), r.c
+	if it.flags&flagFollows != 0 {
+		return true
+	}
 	routes := c.routesOf(it)
 	for _, route := range routes {
 		if verdict, p := l.verdict(&l.gen.routes[route], at); verdict == verdictNack {
@@ -183,6 +204,19 @@ func (l *lane) deliver() {
 
 // send delivers one event and settles it when all its deliveries have ended.
 func (l *lane) send(r ref) {
+	if it := r.item(); it.flags&flagFollows != 0 || l.mustWait(r) {
+		it.flags |= flagDeferred
+		if !slices.Contains(l.held[it.key], r) {
+			l.held[it.key] = append(l.held[it.key], r)
+		}
+		return
+	}
+	l.dispatch(r)
+	l.finish(r)
+}
+
+// dispatch gives the event to the dispatchers of those of its sinks that have one.
+func (l *lane) dispatch(r ref) {
 	it := r.item()
 	it.outcome = l.result(it)
 	l.each(r, func(route uint32, sink int) {
@@ -193,7 +227,6 @@ func (l *lane) send(r ref) {
 			l.prepare(r, route, sink)
 		}
 	})
-	l.finish(r)
 }
 
 // result is the outcome of an event whose deliveries all arrive.

@@ -44,7 +44,6 @@ func (f *Flow) work(ctx context.Context, s *source) error {
 		for _, c := range chunks {
 			sc.scan(c)
 			f.room.scanned(len(c.items), c.guess)
-			c.guess, c.counted = len(c.items), true
 			s.received.Add(uint64(len(c.items)))
 			c.scanned.Store(true)
 			f.handOver(s)
@@ -95,7 +94,7 @@ func (f *Flow) receive(ctx context.Context, s *source, c *chunk, list []*chunk) 
 	}
 	err := s.chunks.ReceiveChunk(ctx, &c.Chunk, receiveWait)
 	if len(c.Data) == 0 && c.Oversize == 0 {
-		f.discard(c)
+		f.recycle(c)
 		return list, err
 	}
 	return append(list, f.received(s, c)), err
@@ -106,7 +105,7 @@ func (f *Flow) receive(ctx context.Context, s *source, c *chunk, list []*chunk) 
 func (f *Flow) receiveDeliveries(ctx context.Context, s *source, c *chunk, list []*chunk) ([]*chunk, error) {
 	deliveries, err := s.end.Receive(ctx, receiveMax, receiveWait)
 	if len(deliveries) == 0 {
-		f.discard(c)
+		f.recycle(c)
 		return list, err
 	}
 	for len(deliveries) > 0 {
@@ -117,9 +116,7 @@ func (f *Flow) receiveDeliveries(ctx context.Context, s *source, c *chunk, list 
 		c.pack(deliveries[:n])
 		list = append(list, f.received(s, c))
 		if deliveries = deliveries[n:]; len(deliveries) > 0 {
-			// The room was given for one Receive: its further chunks are not waited for.
-			c = f.chunk(s)
-			f.room.add(int64(f.cfg.ChunkBytes))
+			c = f.chunk(s) // room was waited for once a Receive
 		}
 	}
 	return list, err
@@ -132,7 +129,6 @@ func (c *chunk) pack(list []transports.Delivery) {
 		c.Data = append(c.Data, list[i].Data...)
 		c.Ends = append(c.Ends, uint32(len(c.Data)))
 		c.deliveries[i].Data = nil // it stands in the chunk now
-		c.unitsLeft = append(c.unitsLeft, 0)
 	}
 	c.Partition = list[0].Partition
 	c.Ordinal, c.Start, c.Chunk.End = list[0].Ordinal, list[0].Position, list[len(list)-1].Next
@@ -182,18 +178,15 @@ func (f *Flow) chunk(s *source) *chunk {
 		c.Data = make([]byte, 0, f.cfg.ChunkBytes)
 	}
 	c.source = s
-	c.bytes = int64(f.cfg.ChunkBytes)
 	return c
 }
 
-// received puts a filled chunk under the generation of this moment.
+// received puts a filled chunk under the generation of this moment and counts it.
 func (f *Flow) received(s *source, c *chunk) *chunk {
 	c.gen = f.gen.Load()
 	c.reading = c.gen.readings[s.index]
-	if n := int64(cap(c.Data)); n > c.bytes {
-		f.room.grow(n - c.bytes)
-		c.bytes = n
-	}
+	c.bytes = int64(cap(c.Data))
+	f.room.enter(c.bytes, c.guess)
 	return c
 }
 
@@ -205,14 +198,6 @@ func (f *Flow) handOver(s *source) {
 		c := s.pending[0]
 		s.pending = slices.Delete(s.pending, 0, 1)
 		s.usual = len(c.items)
-		for i := range c.deliveries {
-			c.unitsLeft[i] = 0
-		}
-		for i := range c.items {
-			if len(c.deliveries) > 0 {
-				c.unitsLeft[c.items[i].unit]++
-			}
-		}
 		whole := f.positions.open(c)
 		c.left.Store(int32(len(c.items)) + 1)
 		for i, list := range c.byLane {
@@ -221,13 +206,13 @@ func (f *Flow) handOver(s *source) {
 			}
 		}
 		if whole {
-			f.settled(c, nil)
+			f.settled(c.span, nil)
 		}
 		f.finished(c, 1)
 	}
 }
 
-// finished counts items off; the last one frees the chunk.
+// finished counts items off that the lanes are done with; the last one frees the chunk.
 func (f *Flow) finished(c *chunk, n int) {
 	if c.left.Add(int32(-n)) == 0 {
 		f.discard(c)
@@ -236,11 +221,16 @@ func (f *Flow) finished(c *chunk, n int) {
 
 // discard gives a chunk and its room back.
 func (f *Flow) discard(c *chunk) {
-	bytes, guess, counted := c.bytes, c.guess, c.counted
+	bytes := c.bytes
+	f.recycle(c)
+	f.room.give(bytes)
+}
+
+// recycle makes a chunk free for other events.
+func (f *Flow) recycle(c *chunk) {
 	if cap(c.Data) > 4*f.cfg.ChunkBytes {
 		c.Data = make([]byte, 0, f.cfg.ChunkBytes) // one huge event must not stay for ever
 	}
 	c.reset()
 	f.free.give(c)
-	f.room.give(bytes, guess, counted)
 }

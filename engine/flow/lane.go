@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -41,6 +42,8 @@ type lane struct {
 	failures  []string   // by plug-in: why its last call failed
 	reasons   [][]string // by plug-in and place in the batch: why it failed on the event
 
+	at          *chunk // at work
+	done        int    // its events whose bytes are not needed any more
 	batch       []ref
 	requests    []dedup.Request[ref]
 	claims      [batchEvents]dedup.Claim
@@ -121,12 +124,7 @@ func (l *lane) readMail(ctx context.Context) {
 		l.ended(j)
 	}
 	for _, fw := range followers {
-		if l.judged(fw.Ref, fw.Verdict, fw.Token) {
-			l.adopt(ctx, fw.Ref.c.gen)
-			l.batch = append(l.batch[:0], fw.Ref)
-			l.filter(ctx)
-			l.deliver()
-		}
+		l.resolve(ctx, fw)
 	}
 }
 
@@ -239,33 +237,97 @@ func (l *lane) ended(j *dispatch.Job) {
 func (l *lane) finish(r ref) {
 	it := r.item()
 	queue, waits := l.held[it.key]
-	if !waits {
-		if it.pending == 0 {
-			l.write(r)
-			return
-		}
+	switch {
+	case !waits && it.pending == 0:
+		l.write(r)
+	case !waits || !slices.Contains(queue, r):
 		l.held[it.key] = append(queue, r)
-		return
+	case queue[0] == r:
+		l.advance(it.key)
 	}
-	if queue[0] != r {
-		for _, q := range queue {
-			if q == r {
-				return // an earlier one of the key is still under way
-			}
-		}
-		l.held[it.key] = append(queue, r)
-		return
-	}
-	for len(queue) > 0 && queue[0].item().pending == 0 {
+}
+
+// advance goes on with the events of a key that were held, as far as they may: up to
+// one with deliveries under way, or one that follows an event in flight.
+func (l *lane) advance(key uint64) {
+	queue := l.held[key]
+	for len(queue) > 0 {
 		head := queue[0]
+		it := head.item()
+		if it.flags&flagFollows != 0 {
+			break
+		}
+		if it.flags&flagDeferred != 0 {
+			it.flags &^= flagDeferred
+			l.dispatch(head)
+		}
+		if it.pending > 0 {
+			break
+		}
 		queue = queue[1:]
-		l.write(head)
+		l.write(head) // its chunk may be free after this
 	}
 	if len(queue) == 0 {
-		delete(l.held, it.key)
+		delete(l.held, key)
 		return
 	}
-	l.held[it.key] = queue
+	l.held[key] = queue
+}
+
+// hold says that the later events of a key must wait for one that follows an event in
+// flight: it may have effects of its own, should it turn out to be an update or the
+// first attempt fail (I7).
+func (l *lane) hold(r ref) bool {
+	it := r.item()
+	if it.flags&flagMayUpdate == 0 && !r.c.source.nacks {
+		return false
+	}
+	it.flags |= flagFollows
+	return true
+}
+
+// unhold takes an event out of its key's order.
+func (l *lane) unhold(r ref) {
+	key := r.item().key
+	queue := l.held[key]
+	if i := slices.Index(queue, r); i >= 0 {
+		l.held[key] = slices.Delete(queue, i, i+1)
+	}
+	if len(l.held[key]) == 0 {
+		delete(l.held, key)
+	}
+}
+
+// mustWait says that an earlier event of the key may still turn out to have effects.
+func (l *lane) mustWait(r ref) bool {
+	for _, earlier := range l.held[r.item().key] {
+		if earlier == r {
+			return false
+		}
+		if earlier.item().flags&flagFollows != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve takes an event back that followed: it has a verdict of its own now.
+func (l *lane) resolve(ctx context.Context, fw dedup.Follower[ref]) {
+	it := fw.Ref.item()
+	key, held := it.key, it.flags&flagFollows != 0
+	it.flags &^= flagFollows | flagDeferred
+	if held && !fw.Verdict.Holds() {
+		l.unhold(fw.Ref) // it has no effects
+	}
+	if l.judged(fw.Ref, fw.Verdict, fw.Token) {
+		l.adopt(ctx, fw.Ref.c.gen)
+		l.batch = append(l.batch[:0], fw.Ref)
+		l.filter(ctx)
+		l.deliver()
+	}
+	if held {
+		l.advance(key)
+	}
 }
 
 // settle ends an event that a rule dropped.
@@ -282,6 +344,10 @@ func (l *lane) bury(r ref, outcome journal.Outcome, reason, detail string) {
 	it.outcome, it.reason, it.routeCount = outcome, reason, 0
 	it.flags &^= flagUnmatched
 	l.letter(r, letter{reason: reason, detail: detail, route: journal.NoRoute, sink: journal.NoRoute})
+	if it.pending == 0 {
+		l.write(r) // not behind later events of its key, by which it would be judged anew after a crash
+		return
+	}
 	l.finish(r)
 }
 

@@ -49,13 +49,21 @@ type unitMark struct {
 	sub     uint32
 }
 
-// span is what stays of a chunk until the low mark has passed it.
+// span is what stays of a chunk until its events are durable and the low mark has
+// passed it; the chunk itself goes as soon as the lanes are done with its bytes.
 type span struct {
+	source      *source
+	partition   *partition // nil where the broker keeps positions
 	first, end  uint64
 	total, left int
 	start, next transports.Position
-	chunk       *chunk // nil once all is settled, and during recovery
-	done        []bool // by item: settled and durable
+	done        []bool     // by item: settled and durable
+	marks       []unitMark // by item; of a span that recovery made, nil
+
+	// Of a source whose broker keeps positions:
+	units     []uint32 // by item: its delivery
+	unitsLeft []int32  // by delivery: events that are not settled
+	ids       []string // of the deliveries
 }
 
 func newPositions() *positions {
@@ -105,18 +113,23 @@ func (p *positions) open(c *chunk) (whole bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(c.items)
-	s := &span{left: n, total: n, chunk: c, done: make([]bool, n)}
+	s := &span{source: c.source, left: n, total: n, done: make([]bool, n)}
 	c.span = s
 	if c.source.brokerKeeps {
+		s.countUnits(c)
 		return n == 0
 	}
 	pt := p.of(c.source.name, c.Partition)
+	s.partition, s.marks = pt, make([]unitMark, n)
+	for i := range c.items {
+		s.marks[i] = unitMark{c.items[i].ordinal, c.items[i].sub}
+	}
 	s.first, s.end = c.Ordinal, c.endOrdinal()
 	s.start, s.next = slices.Clone(c.Start), slices.Clone(c.End)
 	if len(pt.recovered)+len(pt.ranges) > 0 {
 		for i := range c.items {
 			it := &c.items[i]
-			if pt.knows(unitMark{it.ordinal, it.sub}) {
+			if pt.knows(s.marks[i]) {
 				it.flags |= flagSettled
 				s.done[i] = true
 				s.left--
@@ -131,15 +144,26 @@ func (p *positions) open(c *chunk) (whole bool) {
 	return s.left == 0
 }
 
-// low is the partition's low mark.
-func (p *positions) low(c *chunk) (transports.Position, uint64) {
-	if c.source.brokerKeeps {
+// countUnits notes which deliveries the chunk's events came in.
+func (s *span) countUnits(c *chunk) {
+	s.unitsLeft = make([]int32, len(c.deliveries))
+	for i := range c.deliveries {
+		s.ids = append(s.ids, c.deliveries[i].ID)
+	}
+	for i := range c.items {
+		s.units = append(s.units, c.items[i].unit)
+		s.unitsLeft[c.items[i].unit]++
+	}
+}
+
+// low is the low mark of a span's partition.
+func (p *positions) low(s *span) (transports.Position, uint64) {
+	if s.partition == nil {
 		return nil, 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pt := p.of(c.source.name, c.Partition)
-	return pt.low, pt.lowOrdinal
+	return s.partition.low, s.partition.lowOrdinal
 }
 
 // endOrdinal is the first ordinal past the chunk.
@@ -153,12 +177,12 @@ func (c *chunk) endOrdinal() uint64 {
 	return c.Ordinal + uint64(len(c.Data))
 }
 
-// settle notes that items of a chunk are settled and durable. It reports whether
+// settle notes that items of a span are settled and durable. It reports whether
 // the partition's low mark moved.
-func (p *positions) settle(c *chunk, items []uint32) (moved bool) {
+func (p *positions) settle(s *span, items []uint32) (moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, s := 0, c.span
+	n := 0
 	for _, i := range items {
 		if !s.done[i] {
 			s.done[i] = true
@@ -166,10 +190,10 @@ func (p *positions) settle(c *chunk, items []uint32) (moved bool) {
 		}
 	}
 	s.left -= n
-	if c.source.brokerKeeps {
+	pt := s.partition
+	if pt == nil {
 		return false
 	}
-	pt := p.of(c.source.name, c.Partition)
 	pt.settled += uint64(n)
 	return pt.advance(len(pt.spans))
 }
@@ -335,16 +359,15 @@ func (pt *partition) append(b []byte) []byte {
 	return b
 }
 
-// settledMarks appends what is settled of a chunk that is still here. (A span
-// that is settled whole needs none: its left is 0.)
+// settledMarks appends what is settled of a span. (One that is settled whole needs
+// none: its left is 0.)
 func (s *span) settledMarks(marks []unitMark) []unitMark {
-	if s.chunk == nil || s.left == 0 {
+	if s.left == 0 {
 		return marks
 	}
-	for i, done := range s.done {
-		if done {
-			it := &s.chunk.items[i]
-			marks = append(marks, unitMark{it.ordinal, it.sub})
+	for i, m := range s.marks {
+		if s.done[i] {
+			marks = append(marks, m)
 		}
 	}
 	return marks

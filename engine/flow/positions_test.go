@@ -202,7 +202,7 @@ func (w *posWorld) read(pt *posPartition) {
 		w.t.Fatalf("open said whole = %v, %d events are left", whole, left)
 	}
 	if whole {
-		w.p.settle(c, nil)
+		w.p.settle(c.span, nil)
 	}
 }
 
@@ -228,7 +228,7 @@ func (w *posWorld) record() {
 		r := w.unwritten[e]
 		if r.c != at {
 			at = r.c
-			low, ordinal := w.p.low(at)
+			low, ordinal := w.p.low(at.span)
 			s := at.span
 			jw.Section(&journal.Section{
 				Source: at.source.name, Partition: at.Partition, Low: low, LowOrdinal: ordinal,
@@ -265,7 +265,7 @@ func (w *posWorld) apply() {
 		for i := range list {
 			list[i] = t.refs[i].i
 		}
-		w.p.settle(t.refs[0].c, list)
+		w.p.settle(t.refs[0].c.span, list)
 		t.refs = t.refs[n:]
 	}
 	w.checkLow("after a commit")

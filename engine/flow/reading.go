@@ -3,7 +3,6 @@ package flow
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/event"
@@ -286,12 +285,4 @@ func (c *layout) base64(raw *paths) slotRef {
 func (r *reading) mayUpdate(eventType []byte) bool {
 	_, ok := r.updates[string(eventType)]
 	return ok
-}
-
-// expiry is when an event expires by configuration, zero for never.
-func (r *reading) expiry(made time.Time) time.Time {
-	if r.expire.After == 0 || made.IsZero() {
-		return time.Time{}
-	}
-	return made.Add(r.expire.After)
 }

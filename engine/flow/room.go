@@ -5,30 +5,42 @@ import (
 	"sync"
 )
 
-// room is the in-flight limit in events and bytes.
+// room is the in-flight limit in events and bytes. A source is asked only while there
+// is room for what it usually gives; what it then gives is counted, so the limits may
+// be passed by one chunk a source. Nothing is held for sources that have nothing.
 type room struct {
-	mu            sync.Mutex // guards all
-	events, bytes int64      // held; for chunks that are not scanned yet events are a guess
-	inFlight      int64      // events of the chunks that are
-	chunks        int
-	maxEvents     int64
-	maxBytes      int64
-	changed       chan struct{} // closed and renewed when room was given back
+	mu        sync.Mutex // guards all
+	events    int64      // received and not durable; of chunks that are not scanned yet a guess
+	bytes     int64      // of chunks that the lanes are not done with
+	chunks    int
+	maxEvents int64
+	maxBytes  int64
+	waiting   bool
+	changed   chan struct{} // closed and renewed when room was given back to somebody who waits
 }
 
-// wait takes room for a chunk as soon as the limits allow it.
+// wait returns when a chunk may be asked for, or false when ctx is done.
 func (r *room) wait(ctx context.Context, bytes int64, events int) bool {
+	return r.until(ctx, func() bool {
+		idle := r.chunks == 0 && r.events == 0 // one event may be larger than all limits
+		return idle || r.chunks < maxChunks && r.bytes+bytes <= r.maxBytes && r.events+int64(events) <= r.maxEvents
+	})
+}
+
+// empty returns when nothing is in flight, or false when ctx is done.
+func (r *room) empty(ctx context.Context) bool {
+	return r.until(ctx, func() bool { return r.chunks == 0 && r.events == 0 })
+}
+
+func (r *room) until(ctx context.Context, so func() bool) bool {
 	for {
 		r.mu.Lock()
-		free := r.chunks == 0 || r.chunks < maxChunks && r.bytes+bytes <= r.maxBytes && r.events+int64(events) <= r.maxEvents
-		if free {
-			r.bytes += bytes
-			r.events += int64(events)
-			r.chunks++
+		if so() {
 			r.mu.Unlock()
 			return true
 		}
 		changed := r.changed
+		r.waiting = true
 		r.mu.Unlock()
 		select {
 		case <-changed:
@@ -38,10 +50,12 @@ func (r *room) wait(ctx context.Context, bytes int64, events int) bool {
 	}
 }
 
-// grow takes more bytes for a chunk that became larger.
-func (r *room) grow(bytes int64) {
+// enter counts a chunk that was received, with a guess at its events.
+func (r *room) enter(bytes int64, guess int) {
 	r.mu.Lock()
 	r.bytes += bytes
+	r.events += int64(guess)
+	r.chunks++
 	r.mu.Unlock()
 }
 
@@ -49,50 +63,37 @@ func (r *room) grow(bytes int64) {
 func (r *room) scanned(events, guess int) {
 	r.mu.Lock()
 	r.events += int64(events - guess)
-	r.inFlight += int64(events)
 	r.mu.Unlock()
 }
 
-// add is wait without waiting.
-func (r *room) add(bytes int64) {
+// give takes back a chunk that the lanes are done with.
+func (r *room) give(bytes int64) {
 	r.mu.Lock()
-	r.bytes += bytes
-	r.chunks++
-	r.mu.Unlock()
-}
-
-func (r *room) give(bytes int64, events int, counted bool) {
-	r.mu.Lock()
-	if counted {
-		r.inFlight -= int64(events)
-	}
 	r.bytes -= bytes
-	r.events -= int64(events)
 	r.chunks--
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.tell()
 	r.mu.Unlock()
 }
 
-// empty waits until nothing is in flight.
-func (r *room) empty(ctx context.Context) error {
-	for {
-		r.mu.Lock()
-		n, changed := r.chunks, r.changed
-		r.mu.Unlock()
-		if n == 0 {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// leave takes back events that are durable, or were given back to their source.
+func (r *room) leave(events int) {
+	r.mu.Lock()
+	r.events -= int64(events)
+	r.tell()
+	r.mu.Unlock()
+}
+
+// tell wakes who waits. The caller holds mu.
+func (r *room) tell() {
+	if r.waiting {
+		r.waiting = false
+		close(r.changed)
+		r.changed = make(chan struct{})
 	}
 }
 
 func (r *room) held() (events, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.inFlight, r.bytes
+	return r.events, r.bytes
 }

@@ -143,7 +143,7 @@ func (f *Flow) drain(ctx context.Context) error {
 		case <-wait.Done():
 		}
 	}()
-	if err := f.room.empty(wait); err != nil && f.Err() == nil {
+	if !f.room.empty(wait) && f.Err() == nil {
 		events, _ := f.room.held()
 		return fmt.Errorf("drain: %d events were not settled within %v; they come again at the next start", events, f.cfg.DrainLimit)
 	}

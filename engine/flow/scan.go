@@ -211,11 +211,11 @@ func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
 	}
 	s.verify(c, it, doc, l)
 	s.identify(c, it, doc, l)
+	s.keep(c, it, l) // dead letters carry the key as well
 	if it.fault != 0 {
 		return
 	}
 	s.expire(c, it, doc, l)
-	s.keep(c, it, l)
 	s.route(c, it, doc, l)
 }
 

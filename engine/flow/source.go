@@ -40,9 +40,9 @@ type source struct {
 }
 
 // settled notes that items are settled and durable, and tells the source.
-func (f *Flow) settled(c *chunk, items []uint32) {
-	s := c.source
-	if f.positions.settle(c, items) {
+func (f *Flow) settled(sp *span, items []uint32) {
+	s := sp.source
+	if f.positions.settle(sp, items) {
 		s.moved.Store(true)
 		s.ring()
 	}
@@ -51,9 +51,9 @@ func (f *Flow) settled(c *chunk, items []uint32) {
 	}
 	s.settleMu.Lock()
 	for _, i := range items {
-		u := c.items[i].unit
-		if c.unitsLeft[u]--; c.unitsLeft[u] == 0 {
-			s.acks = append(s.acks, transports.Settlement{ID: c.deliveries[u].ID})
+		u := sp.units[i]
+		if sp.unitsLeft[u]--; sp.unitsLeft[u] == 0 {
+			s.acks = append(s.acks, transports.Settlement{ID: sp.ids[u]})
 		}
 	}
 	s.settleMu.Unlock()

@@ -27,7 +27,7 @@ type ticket struct {
 // part is what a ticket holds of one chunk. What the commit needs to know of its
 // events is noted while the lane has them at hand.
 type part struct {
-	chunk  *chunk
+	span   *span
 	items  int // in ticket.items, up to here
 	tokens int // in ticket.tokens, up to here
 	counts [journal.Discarded + 1]uint32
@@ -82,6 +82,7 @@ func (l *lane) write(r ref) {
 	for _, route := range c.routesOf(it) {
 		t.routes[route]++
 	}
+	l.doneWith(c)
 	if len(t.items) >= ticketEvents || t.staged >= ticketStaged {
 		l.flush()
 	}
@@ -90,7 +91,7 @@ func (l *lane) write(r ref) {
 // part is the open section if it is the chunk's, else a new one.
 func (t *ticket) part(c *chunk) *part {
 	n := len(t.parts)
-	if n > 0 && t.parts[n-1].chunk == c {
+	if n > 0 && t.parts[n-1].span == c.span {
 		return &t.parts[n-1]
 	}
 	if n == 0 {
@@ -99,13 +100,13 @@ func (t *ticket) part(c *chunk) *part {
 		t.routes = append(t.routes[:0], make([]uint64, len(c.gen.routes))...)
 	}
 	t.section(c)
-	t.parts = append(t.parts, part{chunk: c, items: len(t.items), tokens: len(t.tokens)})
+	t.parts = append(t.parts, part{span: c.span, items: len(t.items), tokens: len(t.tokens)})
 	return &t.parts[n]
 }
 
 func (t *ticket) section(c *chunk) {
-	low, ordinal := t.lane.f.positions.low(c)
 	s := c.span
+	low, ordinal := t.lane.f.positions.low(s)
 	t.writer.Section(&journal.Section{
 		Source: c.source.name, Partition: c.Partition, Low: low, LowOrdinal: ordinal,
 		First: s.first, End: s.end, Total: uint64(s.total), Start: s.start, Next: s.next,
@@ -233,7 +234,7 @@ func (t *ticket) committed(err error) {
 
 // acknowledge settles the ticket's events with their sources only.
 func (t *ticket) acknowledge() {
-	t.eachPart(func(p *part, items []uint32, _ []dedup.Token) { t.lane.f.settled(p.chunk, items) })
+	t.eachPart(func(p *part, items []uint32, _ []dedup.Token) { t.lane.f.settled(p.span, items) })
 }
 
 // eachPart calls do for every part, with its events and tokens.
@@ -247,7 +248,7 @@ func (t *ticket) eachPart(do func(p *part, items []uint32, tokens []dedup.Token)
 }
 
 func (t *ticket) settle(p *part, items []uint32, tokens []dedup.Token) {
-	f, s := t.lane.f, p.chunk.source
+	f, s := t.lane.f, p.span.source
 	if len(tokens) > 0 {
 		t.follows = s.table.Commit(f.log.Now(), tokens, t.follows[:0])
 		f.route(t.follows)
@@ -258,6 +259,6 @@ func (t *ticket) settle(p *part, items []uint32, tokens []dedup.Token) {
 			s.outcomes[o].Add(uint64(n))
 		}
 	}
-	f.settled(p.chunk, items)
-	f.finished(p.chunk, len(items))
+	f.settled(p.span, items)
+	f.room.leave(len(items))
 }
