@@ -15,7 +15,7 @@ QUICKSTART = examples/quickstart
 MODULES = sdk/go examples/plugins/vip-go
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint bench fuzz clean toolchains
+.PHONY: help build run test race lint bench fuzz faults clean toolchains
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ lint: ## vet, staticcheck and formatting
 
 bench: ## run the benchmarks; BENCHES="pipeline local" chooses, DIR=folder is their disk
 	$(GO) run ./bench $(if $(DIR),--dir $(DIR)) $(BENCHES)
+
+faults: ## kill, fault and bad-input tests; SEED=n repeats a run
+	$(GO) test -count=1 ./engine/faults -args $(if $(SEED),-seed $(SEED)) -cycles 50
 
 fuzz: ## fuzz each parser for FUZZTIME (10s)
 	@set -e; $(GO) list -f '{{range .TestGoFiles}}{{$$.Dir}}/{{.}} {{$$.ImportPath}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.Dir}}/{{.}} {{$$.ImportPath}}{{"\n"}}{{end}}' ./... | \

@@ -142,8 +142,8 @@ type Delivery struct {
 	Position  Position
 	Next      Position // of the event after it (KeptByEngine)
 	Ordinal   uint64   // see Chunk.Ordinal
-	Key       []byte // nil where the transport has none
-	Data      []byte // owned by the engine until the settlement
+	Key       []byte   // nil where the transport has none
+	Data      []byte   // owned by the engine until the settlement
 	Headers   []Header
 	Published time.Time // zero where unknown
 	Attempt   int       // 1 for the first

@@ -1,7 +1,6 @@
 package faults_test
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"log/slog"
@@ -89,23 +88,6 @@ func (r *rig) open() (*engine.Engine, error) {
 		Plan: plan, Transports: all, Plugins: r.hosts, FS: r.fs, ChunkBytes: chunk, DrainLimit: drain,
 		ParkBytes: r.park, Commit: r.commit, Log: r.log, Seed: 1,
 	})
-}
-
-var errHang = errors.New("the engine did not come to an end")
-
-// run works until the sources have ended, or limit is over.
-func (r *rig) run(limit time.Duration) error {
-	e, err := r.open()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	err = e.Run(ctx)
-	if ctx.Err() != nil {
-		return errors.Join(err, errHang)
-	}
-	return err
 }
 
 // newDisk is a disk in memory with the folder /w and some files in it, all durable.
