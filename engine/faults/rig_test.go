@@ -1,7 +1,6 @@
 package faults_test
 
 import (
-	"errors"
 	"flag"
 	"log/slog"
 	"os"
