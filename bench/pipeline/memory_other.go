@@ -1,8 +1,6 @@
-//go:build !unix
+//go:build !linux
 
 package pipeline
 
-import "os"
-
-// peakMemory is not known here.
-func peakMemory(*os.ProcessState) float64 { return 0 }
+// watchMemory is not known here.
+func watchMemory(int) func() float64 { return func() float64 { return 0 } }

@@ -201,16 +201,16 @@ func (r run) once() (u usage, err error) {
 	if err := cmd.Start(); err != nil {
 		return u, fmt.Errorf("bench pipeline: %w", err)
 	}
+	memory := watchMemory(cmd.Process.Pid)
 	stop := time.AfterFunc(runLimit, func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
-	u.wall = time.Since(start)
+	u.wall, u.memory = time.Since(start), memory()
 	if !stop.Stop() {
 		return u, fmt.Errorf("bench pipeline: weir did not end within %v", runLimit)
 	}
 	if err != nil {
 		return u, fmt.Errorf("bench pipeline: weir run: %w\n%s", err, last(said.Bytes(), 4000))
 	}
-	u.memory = peakMemory(cmd.ProcessState)
 	u.lines, err = readLines(out)
 	return u, err
 }
@@ -222,7 +222,7 @@ func (r run) configuration(dir, out string) []byte {
 	types := strings.Join(workload.Wanted.Types, ", ")
 	service := workload.Wanted.Service
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "version: 1\nnode: {data: %q, log: {level: warn}}\n", filepath.Join(dir, "data"))
+	fmt.Fprintf(&b, "version: 1\nnode: {data: %q, log: {level: warn}, limits: {in_flight: 50_000}}\n", filepath.Join(dir, "data"))
 	fmt.Fprintf(&b, "sources:\n  events:\n    file: {path: %q}\n    codec: cloudevents\n", r.events)
 	fmt.Fprintf(&b, "    dedup: {window: 1h, max_ids: %d}\n", r.maxIDs)
 	if r.wasm {

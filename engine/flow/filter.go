@@ -152,10 +152,13 @@ func (l *lane) verdict(rt *route, at int) (uint32, int) {
 		return 1, -1
 	}
 	a := l.answers[rt.choice][at]
+	if a&verdictNack == verdictNack {
+		return verdictNack, rt.choice
+	}
 	if a == 0 && rt.rest != nil {
 		return elseOutput, rt.choice
 	}
-	return a, rt.choice
+	return a & (plugins.Failed | rt.named), rt.choice // an output that the route does not name goes nowhere
 }
 
 // elseOutput says that none of a choosing plug-in's outputs took the event.
@@ -163,21 +166,19 @@ const elseOutput = 1 << 30
 
 // chosen calls do for the sinks of the outputs taken.
 func (rt *route) chosen(taken uint32, do func(sink int)) {
-	some := false
-	for bit := range 30 {
-		if taken&(1<<bit) == 0 || rt.outputs[bit] == nil {
+	if taken == elseOutput {
+		for _, sink := range rt.rest {
+			do(sink)
+		}
+		return
+	}
+	for bit := range maxOutputs {
+		if taken&(1<<bit) == 0 {
 			continue
 		}
-		some = true
 		for _, sink := range rt.outputs[bit] {
 			do(sink)
 		}
-	}
-	if some {
-		return
-	}
-	for _, sink := range rt.rest {
-		do(sink)
 	}
 }
 

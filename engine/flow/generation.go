@@ -30,9 +30,14 @@ type route struct {
 	filters []int // plug-ins
 	to      []int // sinks; with outputs nil
 	choice  int   // the plug-in whose outputs choose, -1 = none
-	outputs [32][]int
-	rest    []int // sinks for events that take none of the outputs
+	outputs [maxOutputs][]int
+	named   uint32 // bits of the outputs that the route names
+	rest    []int  // sinks for events that take none of the outputs
 }
+
+// maxOutputs is how many outputs a plug-in may choose from: two bits of an answer say
+// that it failed and that none was taken.
+const maxOutputs = 30
 
 // plugin is a loaded plug-in and where its fields lie among a reading's kept ones.
 type plugin struct {
@@ -118,12 +123,16 @@ func (g *Generation) route(r *config.Route) (route, error) {
 	}
 	c.choice = g.plugin(r.Switch.Plugin)
 	outputs := g.plugins[c.choice].loaded.Manifest().Outputs
+	if len(outputs) > maxOutputs {
+		return c, fmt.Errorf("plug-in %s has %d outputs, at most %d can be told apart", r.Switch.Plugin, len(outputs), maxOutputs)
+	}
 	for _, o := range r.Switch.Outputs {
 		bit := slices.Index(outputs, o.Name)
 		if bit < 0 {
 			return c, fmt.Errorf("plug-in %s has no output %q, it has %q", r.Switch.Plugin, o.Name, outputs)
 		}
 		c.outputs[bit] = g.sinksNamed(o.To)
+		c.named |= 1 << bit
 	}
 	c.rest = g.sinksNamed(r.Switch.Else)
 	return c, nil
