@@ -7,6 +7,6 @@ set -eu
 folder=$(cd "$1" && pwd)
 sdk=$(cd "$(dirname "$0")" && pwd)
 case $2 in /*) out=$2 ;; *) out=$PWD/$2 ;; esac
-(cd "$folder" && GOOS=wasip1 GOARCH=wasm GOFLAGS=-buildvcs=false \
+(cd "$folder" && CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm GOFLAGS=-buildvcs=false \
   go build -buildmode=c-shared -trimpath -ldflags='-s -w -buildid=' -o "$out" .)
 (cd "$sdk" && go run ./pack "$out" "$folder/manifest.json")
