@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +20,9 @@ import (
 
 // runOptions are the flags of run.
 type runOptions struct {
-	once  bool
-	drain time.Duration
+	once    bool
+	drain   time.Duration
+	profile string
 }
 
 func (p *program) runCommand() *cobra.Command {
@@ -36,11 +39,17 @@ func (p *program) runCommand() *cobra.Command {
 			if err != nil {
 				return answer{}, err
 			}
+			stop, err := profileTo(o.profile)
+			if err != nil {
+				return answer{}, err
+			}
+			defer stop()
 			return p.runPlan(ctx, plan, o, cmd.Flags().Changed("config"))
 		}),
 	}
 	cmd.Flags().BoolVar(&o.once, "once", false, "end when what is there now is settled, also where sources would wait for more")
 	cmd.Flags().DurationVar(&o.drain, "drain", 30*time.Second, "how long a stop waits for events in flight")
+	cmd.Flags().StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the run to a file")
 	return cmd
 }
 
@@ -73,6 +82,24 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	s := summarize(eng.Status(), time.Since(start))
 	s.next = nextCommands(plan, s, p.configFlag(configGiven))
 	return answer{result: s, text: s.print}, err
+}
+
+// profileTo begins a CPU profile; the function it returns ends it.
+func profileTo(name string) (stop func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("cpu profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("cpu profile %s: %w", name, err), f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut short says so when it is read
+	}, nil
 }
 
 // endFollowing turns waiting for more off where a source has such a setting.
