@@ -210,6 +210,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	return errors.Join(e.flow.Run(ctx), e.closePlugins())
 }
 
+// Close gives back what an engine holds that was made and is not to run: the data
+// folder, sinks and plug-ins. After Run it does nothing.
+func (e *Engine) Close() error { return errors.Join(e.flow.Close(), e.closePlugins()) }
+
 // Status says what has been done so far.
 func (e *Engine) Status() Status { return e.flow.Status() }
 

@@ -99,3 +99,53 @@ sinks:
 		t.Errorf("before = %d", b)
 	}
 }
+
+func TestCloseWithoutRunFreesTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	yaml := `
+version: 1
+node: {data: ./data}
+sources:
+  orders: {file: {path: in.ndjson}}
+routes:
+  all: {to: [out]}
+sinks:
+  out: {file: {path: out.ndjson}}
+`
+	if err := os.WriteFile(filepath.Join(dir, "in.ndjson"), []byte(cloudEvent(1, "T", "eu")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, dir, yaml)
+	for range 2 {
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := run(t, dir, yaml); st.Sources["orders"].Outcomes["delivered"] != 1 {
+		t.Errorf("outcomes %v", st.Sources["orders"].Outcomes)
+	}
+}
+
+func TestConfiguredVersionMustBeANumberOf32Bits(t *testing.T) {
+	dir := t.TempDir()
+	var in bytes.Buffer
+	for i, rev := range []string{"1", "4294967295", "4294967296", `"2"`, "1.5", "null"} {
+		fmt.Fprintf(&in, `{"specversion":"1.0","id":"e-%d","source":"/shop","type":"T","data":{"rev":%s}}`+"\n", i, rev)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "in.ndjson"), in.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st := run(t, dir, `
+version: 1
+node: {data: ./data}
+sources:
+  orders: {file: {path: in.ndjson}, dedup: {version: data.rev}}
+routes:
+  all: {to: [out]}
+sinks:
+  out: {file: {path: out.ndjson}}
+`)
+	if o := st.Sources["orders"].Outcomes; o["delivered"] != 3 || o["refused"] != 3 || st.DeadLetters["invalid_field"] != 3 {
+		t.Errorf("outcomes %v, dead letters %v", o, st.DeadLetters)
+	}
+}

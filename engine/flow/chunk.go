@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -201,7 +202,10 @@ func (c *chunk) keyBytes(it *item) []byte {
 		return nil
 	}
 	if c.reading.key >= 0 {
-		_, b := c.field(it, 0)
+		v, b := c.field(it, 0)
+		if v.Kind == field.String && v.Flags&field.Escaped != 0 && bytes.IndexByte(b, '\\') >= 0 {
+			return field.AppendUnescaped(nil, b)
+		}
 		return b
 	}
 	return c.deliveries[it.unit].Key

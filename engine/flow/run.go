@@ -175,7 +175,16 @@ func (f *Flow) Err() error {
 	return nil
 }
 
+// Close frees what a flow holds that is not to run. After Run it does nothing.
+func (f *Flow) Close() error {
+	f.end()
+	return f.close(context.Background())
+}
+
 func (f *Flow) close(ctx context.Context) error {
+	if f.closed.Swap(true) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, closeLimit)
 	defer cancel()
 	var errs []error

@@ -269,9 +269,13 @@ func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
 	} else if data = s.get(l, fieldData64); data.Kind != field.Absent {
 		it.data = xxh3.HashSeed(data.Raw(doc), 1)
 	}
-	if v := s.get(l, r.version); v.Kind == field.Number {
-		if n, err := strconv.ParseUint(string(v.Raw(doc)), 10, 32); err == nil {
+	if v := s.get(l, r.version); v.Kind != field.Absent && v.Kind != field.Null {
+		n, err := strconv.ParseUint(string(v.JSON(doc)), 10, 32)
+		switch {
+		case err == nil:
 			it.version, it.flags = uint32(n), it.flags|flagVersion
+		case r.version != fieldVersion && it.fault == 0:
+			c.fail(it, reasonField, fmt.Sprintf("%s is no integer between 0 and 4294967295, as dedup.version asks", r.fields[r.version]))
 		}
 	}
 	switch {

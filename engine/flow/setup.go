@@ -60,6 +60,7 @@ type Flow struct {
 	failure atomic.Pointer[error]
 	broken  chan struct{} // closed at the first failure
 	once    sync.Once
+	closed  atomic.Bool
 
 	letterCounts counts // by reason
 	routeCounts  counts // events taken, by route
