@@ -80,7 +80,9 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	err = eng.Run(ctx)
 	endWatch()
 	s := summarize(eng.Status(), time.Since(start))
-	s.next = nextCommands(plan, s, p.configFlag(configGiven))
+	if err == nil {
+		s.next = nextCommands(plan, s, p.configFlag(configGiven))
+	}
 	return answer{result: s, text: s.print}, err
 }
 
@@ -129,6 +131,7 @@ func (p *program) watchSignals(stop context.CancelFunc, drain time.Duration) (en
 		select {
 		case <-done:
 		case <-signals:
+			fmt.Fprintln(p.diag, "weir: quitting at once; what was not settled comes again at the next start")
 			p.exit(exitEnvironment)
 		}
 	}()
