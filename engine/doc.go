@@ -16,7 +16,7 @@
 //
 // An event passes these stages, in this order; each has its package or file:
 //
-//	receive    flow/source.go     sources are asked for chunks while the in-flight limits leave room
+//	receive    flow/intake.go     sources are asked for chunks while the in-flight limits leave room
 //	decode     flow/scan.go       one scan validates the JSON and projects the wanted fields (field, event)
 //	validate   flow/scan.go       envelope, attributes, limits; what fails is dead-lettered with its reason
 //	stamp      flow/scan.go       an id where the producer gave none

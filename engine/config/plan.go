@@ -50,7 +50,7 @@ type Node struct {
 type Limits struct {
 	Event         int   // bytes of one event
 	InFlight      int   // events taken from sources and not settled
-	InFlightBytes int64 // bytes of these
+	InFlightBytes int64 // bytes of what the lanes are not done with
 	Disk          int64 // bytes of the data folder
 }
 

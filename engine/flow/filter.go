@@ -20,11 +20,7 @@ func (l *lane) adopt(ctx context.Context, g *Generation) {
 	if l.gen == g {
 		return
 	}
-	for _, in := range l.instances {
-		if in != nil {
-			_ = in.Close(ctx) // an instance holds nothing that could be lost
-		}
-	}
+	l.closeInstances(ctx)
 	l.gen = g
 	l.instances = make([]plugins.Instance, len(g.plugins))
 	l.answers = make([][]uint32, len(g.plugins))

@@ -171,11 +171,11 @@ func (l *lane) agree(r ref, at int) bool {
 		}
 	}
 	n := 0
-	for k, route := range routes {
+	for _, route := range routes {
 		verdict, p := l.verdict(&l.gen.routes[route], at)
 		switch {
 		case verdict&plugins.Failed != 0 && l.gen.plugins[p].onError == plugins.Drop:
-			it.more().notes = append(it.more().notes, journal.Note{Route: route, Sink: journal.NoRoute, Outcome: journal.Discarded, Reason: "plugin " + l.gen.plugins[p].name + ": " + l.reasons[p][at]})
+			l.note(r, journal.Note{Route: route, Sink: journal.NoRoute, Outcome: journal.Discarded, Reason: "plugin " + l.gen.plugins[p].name + ": " + l.reasons[p][at]})
 			continue
 		case verdict&plugins.Failed != 0:
 			l.letter(r, letter{reason: "plugin_failed", detail: "plug-in " + l.gen.plugins[p].name + ": " + l.reasons[p][at], route: route, sink: journal.NoRoute})
@@ -188,7 +188,6 @@ func (l *lane) agree(r ref, at int) bool {
 			c.taken[int(it.routes)+n] = verdict
 		}
 		n++
-		_ = k
 	}
 	it.routeCount = uint16(n)
 	return true

@@ -89,7 +89,7 @@ func newLane(f *Flow, id int) *lane {
 // loop works until work is closed. Records are handed over when they are full
 // and whenever there is nothing else to do.
 func (l *lane) loop(ctx context.Context) {
-	defer l.closeInstances()
+	defer l.closeInstances(context.WithoutCancel(ctx))
 	for {
 		select {
 		case c, ok := <-l.work:
@@ -106,10 +106,10 @@ func (l *lane) loop(ctx context.Context) {
 	}
 }
 
-func (l *lane) closeInstances() {
+func (l *lane) closeInstances(ctx context.Context) {
 	for _, in := range l.instances {
 		if in != nil {
-			_ = in.Close(context.Background()) // an instance holds nothing that could be lost
+			_ = in.Close(ctx) // an instance holds nothing that could be lost
 		}
 	}
 }

@@ -43,13 +43,13 @@ func newTicket(l *lane) *ticket {
 func (l *lane) current() *ticket {
 	if l.open == nil {
 		l.open = <-l.free
-		l.open.begin(l.f.epoch)
+		l.open.begin()
 	}
 	return l.open
 }
 
-func (t *ticket) begin(epoch uint64) {
-	t.writer.Begin(epoch, 0)
+// begin empties the ticket; its record begins with its first part.
+func (t *ticket) begin() {
 	t.staged = 0
 	clear(t.parts)
 	t.parts, t.items, t.tokens = t.parts[:0], t.items[:0], t.tokens[:0]
@@ -214,7 +214,7 @@ func (l *lane) flush() {
 	}
 }
 
-// committed runs on the commit log's goroutine once the record is durable: now the
+// committed runs on a goroutine of the commit log once the record is durable: now the
 // ids enter the window, positions move, and sources may be acked.
 func (t *ticket) committed(err error) {
 	f := t.lane.f
