@@ -24,27 +24,38 @@ type checked struct {
 	Routes   []string         `json:"routes"`
 	Sinks    []string         `json:"sinks"`
 	Warnings []config.Mistake `json:"warnings"`
+	Connects []connection     `json:"connects,omitempty"` // with --connect
 }
 
 func (p *program) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var connect bool
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "List all mistakes of the configuration and its plug-ins, without running",
-		Args:  cobra.NoArgs,
+		Long: "List all mistakes of the configuration and its plug-ins, without running. What is\n" +
+			"missing on this machine, such as a file to read, is a warning. --connect also tries\n" +
+			"what is reached over a network; a broker that is away is exit 3.",
+		Args: cobra.NoArgs,
 		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, _ []string) (answer, error) {
 			plan, err := p.load(cmd)
 			if err != nil {
 				return answer{}, err
 			}
-			mistakes := checkEnds(plan, p.transports)
+			e, mistakes := makeEnds(plan, p.transports)
 			mistakes = append(mistakes, checkPlugins(ctx, plan, p.hosts)...)
 			if len(mistakes) > 0 {
 				return answer{}, &config.Errors{Mistakes: mistakes}
 			}
 			c := summarise(plan)
-			return answer{result: c, text: func(w io.Writer) { p.printChecked(w, c) }}, nil
+			c.Warnings = append(c.Warnings, e.look(plan)...)
+			if connect {
+				c.Connects = e.connect(ctx)
+			}
+			return answer{result: c, text: func(w io.Writer) { p.printChecked(w, c) }}, away(c.Connects)
 		}),
 	}
+	cmd.Flags().BoolVar(&connect, "connect", false, "also try what is reached over a network")
+	return cmd
 }
 
 func summarise(plan *config.Plan) checked {
@@ -77,6 +88,9 @@ func (p *program) printChecked(w io.Writer, c checked) {
 	}{{"sources", c.Sources}, {"plug-ins", c.Plugins}, {"routes", c.Routes}, {"sinks", c.Sinks}} {
 		fmt.Fprintf(w, "%-9s %d  %s\n", part.name, len(part.names), list(part.names))
 	}
+	for _, x := range c.Connects {
+		fmt.Fprintf(w, "%-9s %s: %s\n", "connect", x.End, x.text())
+	}
 	fmt.Fprintln(w, "The configuration is fine.")
 }
 
@@ -89,35 +103,6 @@ func list(names []string) string {
 		return strings.Join(names[:maxNamed], ", ") + ", ..."
 	}
 	return strings.Join(names, ", ")
-}
-
-// checkEnds makes every source and sink without opening it: transports then
-// say what is wrong with settings that do not go together.
-func checkEnds(plan *config.Plan, ts []transports.Transport) []config.Mistake {
-	byName := map[string]transports.Transport{}
-	for _, t := range ts {
-		byName[t.Name()] = t
-	}
-	var mistakes []config.Mistake
-	refuse := func(path, transport string, err error) {
-		if err != nil {
-			problem := strings.TrimPrefix(err.Error(), transport+": ")
-			mistakes = append(mistakes, plan.Mistake(path+"."+transport, problem, ""))
-		}
-	}
-	for _, s := range plan.Sources {
-		_, err := byName[s.Transport].NewSource(endEnv(plan, s.Name), s.Settings)
-		refuse("sources."+s.Name, s.Transport, err)
-	}
-	for _, s := range plan.Sinks {
-		_, err := byName[s.Transport].NewSink(endEnv(plan, s.Name), s.Settings)
-		refuse("sinks."+s.Name, s.Transport, err)
-	}
-	if d := plan.DeadLetters.Sink; d.Transport != "" {
-		_, err := byName[d.Transport].NewSink(endEnv(plan, d.Name), d.Settings)
-		refuse("dead_letters", d.Transport, err)
-	}
-	return mistakes
 }
 
 func endEnv(plan *config.Plan, name string) transports.Env {

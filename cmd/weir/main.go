@@ -30,6 +30,7 @@ func main() {
 		out:        os.Stdout,
 		diag:       os.Stderr,
 		env:        os.LookupEnv,
+		environ:    os.Environ,
 		signals: func(c chan<- os.Signal) func() {
 			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 			return func() { signal.Stop(c) }

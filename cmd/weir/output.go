@@ -39,7 +39,7 @@ func (p *program) finish(a answer, err error) int {
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintln(p.diag, "Try weir --help.")
+		fmt.Fprintln(p.diag, "Try "+strings.TrimSpace("weir "+p.command)+" --help.")
 	}
 	return code
 }
@@ -63,7 +63,7 @@ func mistakesOf(err error) []config.Mistake {
 	case errors.As(err, &all):
 		return all.Mistakes
 	}
-	return []config.Mistake{{Error: strings.TrimSpace(err.Error())}}
+	return []config.Mistake{{Error: withoutFatal(err)}}
 }
 
 // Colours of a terminal.

@@ -51,19 +51,19 @@ type packed struct {
 func pack(module, manifest, out string) (answer, error) {
 	code, err := os.ReadFile(module)
 	if err != nil {
-		return answer{}, usageError{err}
+		return answer{}, wrongInput{err}
 	}
 	text, err := os.ReadFile(manifest)
 	if err != nil {
-		return answer{}, usageError{err}
+		return answer{}, wrongInput{err}
 	}
 	whole, err := wasm.Pack(code, text)
 	if err != nil {
-		return answer{}, usageError{fmt.Errorf("%s: %w", module, err)}
+		return answer{}, wrongInput{fmt.Errorf("%s: %w", module, err)}
 	}
 	info, err := wasm.Inspect(whole)
 	if err != nil {
-		return answer{}, usageError{fmt.Errorf("%s: %w", module, err)}
+		return answer{}, wrongInput{fmt.Errorf("%s: %w", module, err)}
 	}
 	if err := replaceFile(out, whole); err != nil {
 		return answer{}, err
@@ -117,11 +117,11 @@ func (p *program) inspectCommand() *cobra.Command {
 		RunE: p.action(func(_ context.Context, _ *cobra.Command, args []string) (answer, error) {
 			code, err := os.ReadFile(args[0])
 			if err != nil {
-				return answer{}, usageError{err}
+				return answer{}, wrongInput{err}
 			}
 			info, err := wasm.Inspect(code)
 			if err != nil {
-				return answer{}, usageError{fmt.Errorf("%s: %w", args[0], err)}
+				return answer{}, wrongInput{fmt.Errorf("%s: %w", args[0], err)}
 			}
 			r := inspected{
 				Digest: info.Digest, Size: info.Size, Manifest: info.Manifest,

@@ -33,6 +33,7 @@ type program struct {
 	in         io.Reader
 	out, diag  io.Writer
 	env        func(string) (string, bool)
+	environ    func() []string                        // the environment as NAME=value; nil = nothing to look through
 	signals    func(c chan<- os.Signal) (stop func()) // where requests to stop come from
 	exit       func(code int)                         // leaves at once
 
@@ -51,8 +52,12 @@ type answer struct {
 	no     bool // it ran, and the answer is no
 }
 
-// usageError is a wrong command line.
+// usageError is a wrong command line; help may show what is right.
 type usageError struct{ error }
+
+// wrongInput is what a command line names and what is not as it should be: no such
+// queue, a file of another sort. Help cannot help.
+type wrongInput struct{ error }
 
 // run executes a command line and returns its exit code.
 func (p *program) run(args []string) int {
@@ -134,6 +139,7 @@ func (p *program) load(cmd *cobra.Command) (*config.Plan, error) {
 	return config.Load(config.Options{
 		File:       p.findConfig(cmd),
 		Env:        p.env,
+		Environ:    p.environ,
 		Flags:      flags,
 		Transports: p.transports,
 		Hosts:      p.hostNames(),
@@ -164,9 +170,10 @@ func (p *program) hostNames() []string {
 // exitCode sorts an error.
 func exitCode(a answer, err error) int {
 	var usage usageError
+	var input wrongInput
 	var mistakes *config.Errors
 	switch {
-	case errors.As(err, &usage), errors.As(err, &mistakes):
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &mistakes):
 		return exitUsage
 	case err != nil:
 		return exitEnvironment

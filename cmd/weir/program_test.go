@@ -89,7 +89,7 @@ var changing = []struct {
 	{regexp.MustCompile(`new, [0-9,]+ a second`), "new, N a second"},
 	{regexp.MustCompile(`"(seconds|per_second)": [0-9.e+-]+`), `"$1": N`},
 	{regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
-	{regexp.MustCompile(`(queue|topic)( +\S+ +\d+) +[0-9,]+`), "$1$2 BYTES"},
+	{regexp.MustCompile(`(queue|topic)( +\S+ +\d+ +\d+) +[0-9,]+`), "$1$2 BYTES"},
 	{regexp.MustCompile(`"bytes": \d+`), `"bytes": N`},
 }
 
@@ -113,6 +113,7 @@ func TestCommands(t *testing.T) {
 		}, []int{0, 0, 0, 0, 0, 0, 0}},
 		{"mistakes", bad, [][]string{{"check"}, {"check", "--json"}, {"run"}, {"queue", "list"}}, []int{2, 2, 2, 2}},
 		{"combination", twoEnds, [][]string{{"check"}}, []int{2}},
+		{"missing-file", strings.Replace(goodConfig, "orders.ndjson", "gone.ndjson", 1), [][]string{{"check"}, {"check", "--json"}, {"run"}, {"check", "--connect"}}, []int{0, 0, 3, 0}},
 		{"flags", goodConfig, [][]string{
 			{"check", "--node.lanes", "many"}, {"check", "--node.lanes=2"}, {"check", "-c", "gone.yaml", "--json"},
 		}, []int{2, 0, 2}},

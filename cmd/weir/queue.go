@@ -78,7 +78,7 @@ func (p *program) sendCommand(f *queueFlags) *cobra.Command {
 			if len(args) == 2 && args[1] != "-" {
 				file, err := os.Open(args[1])
 				if err != nil {
-					return answer{}, usageError{err}
+					return answer{}, wrongInput{err}
 				}
 				defer file.Close()
 				in, name = file, args[1]
@@ -128,7 +128,7 @@ func send(ctx context.Context, c local.QueueConfig, in io.Reader, name string, r
 			continue
 		}
 		if !raw && !json.Valid(line) {
-			stopped = usageError{fmt.Errorf("%s:%d: not JSON (--raw sends it all the same)", name, number)}
+			stopped = wrongInput{fmt.Errorf("%s:%d: not JSON (--raw sends it all the same)", name, number)}
 			break
 		}
 		batch = append(batch, transports.Entry{Data: bytes.Clone(line)})
@@ -234,7 +234,7 @@ func (p *program) receive(ctx context.Context, c local.QueueConfig, o receiveOpt
 	defer func() { err = errors.Join(err, q.Close()) }()
 	consumer, err := q.Consumer(o.consumer, true)
 	if err != nil {
-		return answer{}, usageError{err}
+		return answer{}, wrongInput{err}
 	}
 	defer func() { err = errors.Join(err, consumer.Close()) }()
 	if p.json && (o.max == 0 || o.max > maxInJSON) {
@@ -305,16 +305,17 @@ func mustExist(c local.QueueConfig) error {
 		names = append(names, q.Name)
 	}
 	if len(names) == 0 {
-		return usageError{fmt.Errorf("no %s %q: there are none in %s", c.Kind, c.Name, c.Data)}
+		return wrongInput{fmt.Errorf("no %s %q: there are none in %s", c.Kind, c.Name, c.Data)}
 	}
-	return usageError{fmt.Errorf("no %s %q; there are: %s", c.Kind, c.Name, list(names))}
+	return wrongInput{fmt.Errorf("no %s %q; there are: %s", c.Kind, c.Name, list(names))}
 }
 
 // listed is a queue as --json shows it.
 type listed struct {
 	Kind      string     `json:"kind"`
 	Name      string     `json:"name"`
-	Entries   uint64     `json:"entries"`
+	Held      uint64     `json:"held"`      // not settled, or of a topic not dropped yet
+	Published uint64     `json:"published"` // ever
 	Bytes     int64      `json:"bytes"`
 	Consumers []consumer `json:"consumers"`
 }
@@ -341,7 +342,7 @@ func (p *program) listCommand(f *queueFlags) *cobra.Command {
 			}
 			result := []listed{}
 			for _, q := range all {
-				l := listed{Kind: string(q.Kind), Name: q.Name, Entries: q.Entries, Bytes: q.Bytes, Consumers: []consumer{}}
+				l := listed{Kind: string(q.Kind), Name: q.Name, Held: q.Held, Published: q.Entries, Bytes: q.Bytes, Consumers: []consumer{}}
 				for _, x := range q.Consumers {
 					l.Consumers = append(l.Consumers, consumer{x.Name, x.Settled, x.Waiting})
 				}
@@ -357,7 +358,7 @@ func printQueues(w io.Writer, all []listed) {
 		fmt.Fprintln(w, "There are no queues and topics yet.")
 		return
 	}
-	fmt.Fprintf(w, "%-6s %-24s %14s %14s  %s\n", "kind", "name", "entries", "bytes", "waiting")
+	fmt.Fprintf(w, "%-6s %-24s %12s %12s %14s  %s\n", "kind", "name", "held", "published", "bytes", "waiting")
 	for _, q := range all {
 		var waiting []string
 		for _, c := range q.Consumers {
@@ -368,8 +369,8 @@ func printQueues(w io.Writer, all []listed) {
 			waiting = append(waiting, c.Name+" "+thousands(c.Waiting))
 		}
 		if len(q.Consumers) == 0 && q.Kind == string(local.QueueKind) {
-			waiting = []string{thousands(q.Entries)}
+			waiting = []string{thousands(q.Held)}
 		}
-		fmt.Fprintf(w, "%-6s %-24s %14s %14s  %s\n", q.Kind, q.Name, thousands(q.Entries), thousands(uint64(q.Bytes)), strings.Join(waiting, ", "))
+		fmt.Fprintf(w, "%-6s %-24s %12s %12s %14s  %s\n", q.Kind, q.Name, thousands(q.Held), thousands(q.Published), thousands(uint64(q.Bytes)), strings.Join(waiting, ", "))
 	}
 }

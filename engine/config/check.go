@@ -94,8 +94,8 @@ func (f *file) checkUses(known map[string][]string) map[string]bool {
 	used := map[string]bool{}
 	for _, u := range f.uses {
 		used[u.what+" "+u.name] = true
-		if defined[u.what+" "+u.name] {
-			continue
+		if defined[u.what+" "+u.name] || f.uncertain[u.what] {
+			continue // of two definitions under one name, one may have been meant for this
 		}
 		name, hint := u.name, didYouMean(u.name, known[u.what])
 		if u.raw != "" {

@@ -21,6 +21,9 @@ type Options struct {
 	Data []byte
 	// Env looks up a variable of the environment; nil = os.LookupEnv.
 	Env func(name string) (value string, set bool)
+	// Environ lists the environment as NAME=value, so that misspelt settings of
+	// the node are found; nil = os.Environ, or nothing where Env is set.
+	Environ func() []string
 	// Flags override settings of the node, such as node.lanes = 2.
 	Flags map[string]string
 	// Transports are those that sources and sinks may name.
@@ -54,6 +57,7 @@ type file struct {
 	name       string // as Options.File
 	dir        string
 	flags      map[string]string
+	environ    func() []string
 	transports []transports.Transport
 	hosts      []string
 
@@ -63,7 +67,8 @@ type file struct {
 	included                        bool // an included file is at hand
 	defined                         map[string]place
 	uses                            []use
-	deadLettersOn, deadLettersWrong bool // wrong: reported already, so that no default stands in
+	uncertain                       map[string]bool // sorts of things of which a definition was passed over, since its name was there twice
+	deadLettersOn, deadLettersWrong bool            // wrong: reported already, so that no default stands in
 }
 
 // Load reads, checks and completes a configuration. The error is an *Errors
@@ -96,6 +101,7 @@ func newFile(o Options) (*file, error) {
 		transports: o.Transports,
 		hosts:      o.Hosts,
 		defined:    map[string]place{},
+		uncertain:  map[string]bool{},
 	}
 	if f.files == nil {
 		f.files = osFiles{}
@@ -109,8 +115,12 @@ func newFile(o Options) (*file, error) {
 	f.plan.DeadLetters.Sink = *newSink(DeadLettersName)
 	f.deadLettersOn = true
 	f.refs = &refs{findings: f.findings, dir: f.dir, env: o.Env, readFile: f.files.ReadFile}
+	f.environ = o.Environ
 	if f.refs.env == nil {
 		f.refs.env = os.LookupEnv
+		if f.environ == nil {
+			f.environ = os.Environ
+		}
 	}
 	return f, nil
 }
@@ -129,6 +139,7 @@ func (f *file) read(o Options) {
 	if root == nil {
 		return
 	}
+	f.noteTwice(root)
 	f.reader().read(f.findings, root, "")
 	if root.get("node") == nil {
 		f.readNode(&node{at: root.at, kind: mapping}, "node")
@@ -140,6 +151,15 @@ func (f *file) read(o Options) {
 	f.sort()
 	f.complete(root)
 	f.check(root)
+}
+
+// noteTwice remembers of which sections there are two in a file.
+func (f *file) noteTwice(root *node) {
+	for section, what := range map[string]string{"sources": "source", "plugins": "plug-in", "sinks": "sink"} {
+		if slices.Contains(root.twice, section) {
+			f.uncertain[what] = true
+		}
+	}
 }
 
 // parse makes nodes of a file's text, nil where that cannot be.
@@ -204,6 +224,7 @@ func (f *file) readPart(n *node, full string) {
 		return
 	}
 	if root := f.parse(shown, data); root != nil {
+		f.noteTwice(root)
 		f.partReader().read(f.findings, root, "")
 	}
 }

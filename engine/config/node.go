@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/viper"
@@ -56,7 +58,7 @@ func nodeSettings(n *Node) []nodeSetting {
 	}
 	for i := range settings {
 		s := &settings[i]
-		s.Env = "WEIR_NODE_" + strings.ToUpper(strings.ReplaceAll(s.Path, ".", "_"))
+		s.Env = envPrefix + strings.ToUpper(strings.ReplaceAll(s.Path, ".", "_"))
 		s.Path = "node." + s.Path
 	}
 	return settings
@@ -131,6 +133,7 @@ func (f *file) readNode(section *node, path string) {
 		}
 	}
 	f.setFlags(v, settings)
+	f.checkEnviron(settings)
 	for _, s := range settings {
 		n, ok := v.Get(s.Path).(*node)
 		if !ok {
@@ -184,6 +187,32 @@ func (f *file) setFlags(v *viper.Viper, settings []nodeSetting) {
 			continue
 		}
 		v.Set(name, &node{at: at, text: value, plain: true, given: true})
+	}
+}
+
+// envPrefix begins the names of variables that override settings of the node.
+const envPrefix = "WEIR_NODE_"
+
+// orchestrated are the variables that Kubernetes sets in every pod where there is
+// a service called weir-node: they are no misspelt settings.
+var orchestrated = regexp.MustCompile(`^WEIR_NODE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// checkEnviron refuses variables that look like settings of the node and are none:
+// who sets one expects it to count.
+func (f *file) checkEnviron(settings []nodeSetting) {
+	if f.environ == nil {
+		return
+	}
+	var names []string
+	for _, s := range settings {
+		names = append(names, s.Env)
+	}
+	for _, line := range f.environ() {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(names, name) || orchestrated.MatchString(name) {
+			continue
+		}
+		f.add(place{file: shorten(name)}, "", "no such setting", didYouMean(name, names))
 	}
 }
 

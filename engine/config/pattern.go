@@ -170,6 +170,10 @@ func checkNames(f *findings, n *node, path string) {
 			f.add(p.at, join(path, p.key), "no event has a field of this name", rootHint(root))
 			return
 		}
+		if near := nearRoot(root); near != "" {
+			f.warn(p.at, join(path, p.key), fmt.Sprintf("%q is taken for an extension attribute", shorten(root)), fmt.Sprintf("did you mean %q?", near))
+		}
+		warnOperators(f, p, join(path, p.key))
 		if _, ok := seen[root]; !ok {
 			seen[root] = p
 		}
@@ -187,6 +191,48 @@ func checkNames(f *findings, n *node, path string) {
 	}
 }
 
+// nearRoot is the name at the top of an event that was most likely meant by one
+// that is none, "" where the name looks like one of the user's own.
+func nearRoot(name string) string {
+	if slices.Contains(fieldRoots, name) {
+		return ""
+	}
+	for _, root := range fieldRoots {
+		switch d := distance(name, root); {
+		case len(root) < 4 || d > 2 || d == 2 && len(root) < 7:
+		case len(root) == 4 && len(name) == 4 && !swapped(name, root):
+			// date is not meant to be data, but dtaa is.
+		default:
+			return root
+		}
+	}
+	return ""
+}
+
+// swapped says that two names of one length have the same letters.
+func swapped(a, b string) bool {
+	x, y := []byte(a), []byte(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return string(x) == string(y)
+}
+
+// warnOperators warns of an operator that stands where a field does: below a name
+// instead of in its list. That is a pattern too, of a field with the operator's name.
+func warnOperators(f *findings, p pair, path string) {
+	for _, inner := range p.value.pairs {
+		at := join(path, inner.key)
+		if slices.Contains(listOperators, inner.key) && inner.value.kind == list {
+			f.warn(inner.at, at, fmt.Sprintf("%q is taken for a field's name", inner.key),
+				fmt.Sprintf("as an operator it stands in a list: %s: [{%s: ...}]", shorten(p.key), inner.key))
+		}
+		warnOperators(f, inner, at)
+	}
+}
+
+// listOperators are the operators whose operand may be a list.
+var listOperators = []string{"numeric", "anything-but"}
+
 // checkNamesOfText does the same for a pattern that stands as text; all of its
 // mistakes are at the text's place.
 func checkNamesOfText(f *findings, n *node, path string) {
@@ -196,6 +242,9 @@ func checkNamesOfText(f *findings, n *node, path string) {
 	}
 	for _, m := range own.mistakes {
 		f.add(n.at, m.Path, m.Error, m.Hint)
+	}
+	for _, m := range own.warnings {
+		f.warn(n.at, m.Path, m.Error, m.Hint)
 	}
 }
 

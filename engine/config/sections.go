@@ -62,23 +62,23 @@ func (f *file) partReader() reader {
 func (f *file) parts() []member {
 	p := &f.plan
 	return []member{
-		{name: "sources", doc: "Where events come from.", reader: f.defining(named("source", maxSources,
+		{name: "sources", doc: "Where events come from.", reader: f.defining("source", named("source", maxSources,
 			func(name string) (*Source, reader) { s := &Source{Name: name}; return s, f.sourceReader(s) },
 			func(s *Source) { p.Sources = append(p.Sources, *s) }))},
-		{name: "plugins", doc: "Code of users.", reader: f.defining(named("plug-in", maxPlugins,
+		{name: "plugins", doc: "Code of users.", reader: f.defining("plug-in", named("plug-in", maxPlugins,
 			func(name string) (*Plugin, reader) { x := &Plugin{Name: name}; return x, f.pluginReader(x) },
 			func(x *Plugin) { p.Plugins = append(p.Plugins, *x) }))},
-		{name: "routes", doc: "Which events go where.", reader: f.defining(named("route", maxRoutes,
+		{name: "routes", doc: "Which events go where.", reader: f.defining("route", named("route", maxRoutes,
 			func(name string) (*Route, reader) { r := &Route{Name: name}; return r, f.routeReader(r) },
 			func(r *Route) { p.Routes = append(p.Routes, *r) }))},
-		{name: "sinks", doc: "Where events go to.", reader: f.defining(named("sink", maxSinks,
+		{name: "sinks", doc: "Where events go to.", reader: f.defining("sink", named("sink", maxSinks,
 			func(name string) (*Sink, reader) { s := newSink(name); return s, f.sinkReader(s) },
 			func(s *Sink) { p.Sinks = append(p.Sinks, *s) }))},
 	}
 }
 
 // defining refuses names that another file has defined.
-func (f *file) defining(r reader) reader {
+func (f *file) defining(what string, r reader) reader {
 	read := r.read
 	r.read = func(fs *findings, n *node, path string) {
 		if n.kind != mapping {
@@ -86,9 +86,13 @@ func (f *file) defining(r reader) reader {
 			return
 		}
 		fresh := node{at: n.at, kind: mapping}
+		if len(n.twice) > 0 {
+			f.uncertain[what] = true
+		}
 		for _, p := range n.pairs {
 			full := join(path, p.key)
 			if first, ok := f.defined[full]; ok {
+				f.uncertain[what] = true
 				fs.add(p.at, full, "defined twice", fmt.Sprintf("first at %s:%d", first.file, first.line))
 				continue
 			}

@@ -18,6 +18,7 @@ type node struct {
 	items  []*node
 	pairs  []pair
 	index  map[string]int // of pairs by key, where there are many
+	twice  []string       // keys that were there twice; the later member is not among pairs
 }
 
 type kind uint8

@@ -274,6 +274,7 @@ func (n *node) add(r *refs, p pair) {
 	if i := n.find(p.key); i >= 0 {
 		r.add(p.at, "", fmt.Sprintf("key %q is there twice", shorten(p.key)),
 			fmt.Sprintf("first on line %d", n.pairs[i].at.line))
+		n.twice = append(n.twice, p.key)
 		return
 	}
 	n.put(p)

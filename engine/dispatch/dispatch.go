@@ -40,7 +40,10 @@ type Config struct {
 	// DuplicatesOK retries jobs whose outcome is unknown even at a sink that does
 	// not drop repeated ids.
 	DuplicatesOK bool
-	Park         *Park // nil = jobs are never parked
+	// Insist never gives a job up: whatever the sink answers, it is tried again with
+	// back-off. It is for dead letters, which have nowhere else to go.
+	Insist bool
+	Park   *Park // nil = jobs are never parked
 	// Ended takes parked deliveries that ended, in order; it returns when their
 	// record is handed to the commit log. Required with Park.
 	Ended func(ctx context.Context, ended []Ended) error
@@ -273,6 +276,8 @@ func (d *Dispatcher) result(j *Job, r *transports.Result, now time.Time) {
 	switch {
 	case r.Class == transports.OK:
 		d.end(j, journal.Delivered, "")
+	case d.cfg.Insist:
+		d.retry(j, now.Add(max(r.After, d.backoff(j.Attempts))))
 	case r.Class == transports.Poison:
 		d.endBlocked(j, "poison: "+text(r.Err))
 	case r.Class == transports.Unknown && !d.cfg.DuplicatesOK && !d.limits.Idempotent:

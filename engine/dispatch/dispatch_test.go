@@ -261,6 +261,31 @@ func TestResultClasses(t *testing.T) {
 	}
 }
 
+// TestInsistingDispatcherBacksOff: dead letters have nowhere else to go, so they are
+// tried until they arrive, and a sink that refuses them is not asked in a loop.
+func TestInsistingDispatcherBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := 20
+		sink := &fakeSink{answer: func(*transports.Entry) transports.Result {
+			if left == 0 {
+				return transports.Result{}
+			}
+			left--
+			return transports.Result{Class: transports.Poison, Err: errors.New("no")}
+		}}
+		r := newRig(t, sink, func(c *Config) { c.Insist, c.Park, c.MaxAge = true, nil, time.Second })
+		r.offer(1, "x")
+		pass(time.Second)
+		if n := sink.count(); n < 3 || n > 20 {
+			t.Errorf("%d writes in the first second", n)
+		}
+		pass(10 * time.Minute)
+		if got := r.outcome("x"); got != journal.Delivered || left != 0 {
+			t.Errorf("outcome %v with %d answers left", got, left)
+		}
+	})
+}
+
 // TestSinkDownForAnHour: what cannot be delivered is parked, so it settles; order
 // holds per key when the sink returns, also against events that came later.
 func TestSinkDownForAnHour(t *testing.T) {

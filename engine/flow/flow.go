@@ -130,6 +130,10 @@ func (l *lane) judged(r ref, v dedup.Verdict, token dedup.Token) bool {
 	case dedup.Stale:
 		l.settle(r, journal.Stale, "")
 	case dedup.Conflict:
+		if r.c.reading.updates != nil && it.flags&flagMayUpdate == 0 {
+			l.settle(r, journal.Duplicate, "") // update_types: whatever else repeats is one
+			break
+		}
 		if r.c.reading.dedup.OnConflict == conflictDuplicate {
 			l.settle(r, journal.Duplicate, "conflict")
 			break

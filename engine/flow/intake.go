@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -53,7 +52,7 @@ func (f *Flow) work(ctx context.Context, s *source) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("source %s: %w", s.name, err)
+			return about("source", s.name, err)
 		}
 	}
 }

@@ -214,11 +214,6 @@ func (l *lane) ended(j *dispatch.Job) {
 	it.pending--
 	route, sink := uint32(j.Tag>>32), uint32(j.Tag)
 	switch {
-	case int(sink) == r.c.gen.dead && j.Outcome == journal.Dead:
-		// A dead letter has nowhere else to go: it is tried until it arrives.
-		it.pending++
-		l.f.sinks[sink].dispatcher.Offer(j)
-		return
 	case j.Outcome == journal.Dead:
 		l.letter(r, letter{reason: reasonOf(j.Reason), detail: j.Reason, route: route, sink: sink, attempts: j.Attempts, rendered: j.Entry.Data})
 	case j.Outcome == journal.Parked:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,10 +87,18 @@ func (f *Flow) openSources(ctx context.Context) error {
 			resume = f.positions.resume(s.name)
 		}
 		if err := s.end.Open(ctx, resume, listener{}); err != nil {
-			return fmt.Errorf("source %s: open: %w", s.name, err)
+			return about("source", s.name, err)
 		}
 	}
 	return nil
+}
+
+// about names the end that an error comes from, unless its transport has done so.
+func about(what, name string, err error) error {
+	if strings.Contains(err.Error(), what+" "+name+":") {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", what, name, err)
 }
 
 // listener hears of partitions. No source of this version moves partitions between
@@ -273,17 +282,13 @@ func (f *Flow) deadSink() *sink {
 // deliverLetter gives a dead letter to a sink outside the commit and waits until it
 // arrived: only then may the delivery be recorded as ended.
 func (f *Flow) deliverLetter(ctx context.Context, s *sink, entry *transports.Entry) error {
-	for {
-		w := waiter{done: make(chan *dispatch.Job, 1)}
-		s.dispatcher.Offer(&dispatch.Job{Entry: *entry, Owner: w})
-		select {
-		case j := <-w.done:
-			if j.Outcome == journal.Delivered {
-				return nil
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	w := waiter{done: make(chan *dispatch.Job, 1)}
+	s.dispatcher.Offer(&dispatch.Job{Entry: *entry, Owner: w})
+	select {
+	case <-w.done: // it arrived: the dispatcher of dead letters insists
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -176,7 +176,7 @@ func (f *Flow) open() (err error) {
 	for i := range list {
 		s, err := f.openSink(&list[i], f.cfg.Sinks[i])
 		if err != nil {
-			return fmt.Errorf("sink %s: %w", list[i].Name, err)
+			return about("sink", list[i].Name, err)
 		}
 		f.sinks = append(f.sinks, s)
 		if s.park != nil {
@@ -259,7 +259,7 @@ func (f *Flow) newDispatcher(s *sink, p *config.Sink) (*dispatch.Dispatcher, err
 		Name: s.name, Sink: s.end, BatchCount: p.Batch.Count, BatchWait: p.Batch.Wait,
 		ParkAfter: p.Retry.ParkAfter, MaxAge: p.Retry.MaxAge, BackoffMin: p.Retry.BackoffMin, BackoffMax: p.Retry.BackoffMax,
 		BlockKey: p.Retry.BlockedKey == "park", DuplicatesOK: p.Duplicates == "ok",
-		Park: s.park, Seed: f.cfg.Seed,
+		Insist: s.name == config.DeadLettersName, Park: s.park, Seed: f.cfg.Seed,
 		Ended: func(ctx context.Context, ended []dispatch.Ended) error { return f.redelivered(ctx, s, ended) },
 	})
 }

@@ -70,6 +70,9 @@ func (l *lane) write(r ref) {
 	t := l.current()
 	p := t.part(c)
 	l.stageAll(t, r)
+	if it.extra != nil && l.allDied(r) {
+		it.outcome = journal.Dead
+	}
 	l.entryOf(r)
 	t.writer.Entry(&l.record)
 	t.items = append(t.items, r.i)
@@ -111,6 +114,25 @@ func (t *ticket) section(c *chunk) {
 		Source: c.source.name, Partition: c.Partition, Low: low, LowOrdinal: ordinal,
 		First: s.first, End: s.end, Total: uint64(s.total), Start: s.start, Next: s.next,
 	})
+}
+
+// allDied says that an event had deliveries and that each of them is a dead letter.
+func (l *lane) allDied(r ref) bool {
+	it := r.item()
+	if it.outcome != journal.Delivered && it.outcome != journal.Unmatched {
+		return false
+	}
+	deliveries, dead := 0, 0
+	l.each(r, func(route uint32, sink int) {
+		deliveries++
+		for _, n := range it.extra.notes {
+			if n.Outcome == journal.Dead && n.Route == route && n.Sink == uint32(sink) {
+				dead++
+				return
+			}
+		}
+	})
+	return deliveries > 0 && dead == deliveries
 }
 
 // entryOf fills the lane's journal entry.

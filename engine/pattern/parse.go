@@ -158,6 +158,9 @@ func (c *compiler) member(name string, at, depth int, insideOr bool) error {
 		return c.object(depth+1, insideOr)
 	case '[':
 	default:
+		if n := len(c.names); n > 1 && operatorNames[name] {
+			return c.refuse(at, "%q is an operator and stands in an array: write %q: [{%q: %s}]", name, c.names[n-2], name, c.excerpt())
+		}
 		return c.refuse(c.at, "the condition on %q must be an array of values, such as [%s], or an object of fields", name, c.excerpt())
 	}
 	path := strings.Join(c.names, ".")

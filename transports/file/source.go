@@ -58,6 +58,7 @@ type openFile struct {
 var (
 	_ transports.Source      = (*source)(nil)
 	_ transports.ChunkSource = (*source)(nil)
+	_ transports.Looker      = (*source)(nil)
 )
 
 func newSource(env transports.Env, cfg sourceConfig, stdin *os.File) *source {
@@ -100,15 +101,30 @@ func (s *source) Open(_ context.Context, resume map[string]transports.Position, 
 	case s.cfg.follow:
 		return s.openFollowed()
 	}
+	paths, err := s.find()
+	s.queue = paths
+	return err
+}
+
+// find lists the files to be read once.
+func (s *source) find() ([]string, error) {
 	paths, err := expand(s.env.FS, s.cfg.path)
 	if err != nil {
-		return s.errorf("open: %w: %w", err, transports.ErrFatal)
+		return nil, s.errorf("open: %w: %w", err, transports.ErrFatal)
 	}
 	if len(paths) == 0 {
-		return s.errorf("open %s: no such file: %w", s.cfg.path, transports.ErrFatal)
+		return nil, s.errorf("open %s: no such file: %w", s.cfg.path, transports.ErrFatal)
 	}
-	s.queue = paths
-	return nil
+	return paths, nil
+}
+
+// Look implements transports.Looker: a file that is to be read once must be there.
+func (s *source) Look() error {
+	if s.stream() || s.cfg.follow {
+		return nil
+	}
+	_, err := s.find()
+	return err
 }
 
 // ReceiveChunk implements transports.ChunkSource. A line that fits into c's

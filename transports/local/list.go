@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/weir-project/weir/engine/segment"
 	"github.com/weir-project/weir/engine/vfs"
 )
 
@@ -14,6 +15,7 @@ type QueueInfo struct {
 	Kind      Kind
 	Name      string
 	Entries   uint64 // ever published
+	Held      uint64 // still there: of a queue those not settled, of a topic those not dropped yet
 	Bytes     int64  // on disk
 	Staged    bool   // an engine's commit writes it
 	Consumers []ConsumerInfo
@@ -65,6 +67,13 @@ func readInfo(fsys vfs.FS, dir string, kind Kind, name string) (QueueInfo, error
 	if info.Bytes, err = folderBytes(fsys, filepath.Join(dir, "segments")); err != nil {
 		return info, err
 	}
+	first, held, err := segment.FirstHeld(fsys, filepath.Join(dir, "segments"))
+	if err != nil {
+		return info, err
+	}
+	if held {
+		info.Held = info.Entries - min(info.Entries, first)
+	}
 	names, err := consumerNames(fsys, dir)
 	if err != nil {
 		return info, err
@@ -81,6 +90,9 @@ func readInfo(fsys vfs.FS, dir string, kind Kind, name string) (QueueInfo, error
 		c := ConsumerInfo{Name: name, Low: p.low, Settled: p.low + p.above()}
 		c.Waiting = info.Entries - min(info.Entries, c.Settled) // the notes are not of one moment
 		info.Consumers = append(info.Consumers, c)
+		if kind == QueueKind {
+			info.Held = min(info.Held, c.Waiting)
+		}
 	}
 	return info, nil
 }
