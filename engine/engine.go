@@ -103,12 +103,8 @@ func (e *Engine) build() error {
 	if err != nil {
 		return err
 	}
-	sources, sinks, err := e.ends()
-	if err != nil {
-		return err
-	}
 	e.flow, err = flow.New(flow.Config{
-		Plan: e.plan, Sources: sources, Sinks: sinks, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
+		Make: maker{e, e.plan}, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
 		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
 	}, g)
 	return err
@@ -147,45 +143,50 @@ func (e *Engine) loadPlugin(p *config.Plugin) (plugins.Plugin, error) {
 	return nil, fmt.Errorf("no plug-in host %q in this program", p.Host)
 }
 
-// ends makes the plan's sources and sinks.
-func (e *Engine) ends() (sources []transports.Source, sinks []transports.Sink, err error) {
-	for i := range e.plan.Sources {
-		p := &e.plan.Sources[i]
-		t, err := e.transport(p.Transport)
-		if err != nil {
-			return nil, nil, fmt.Errorf("source %s: %w", p.Name, err)
-		}
-		s, err := t.NewSource(e.env(p.Name), p.Settings)
-		if err != nil {
-			return nil, nil, e.mistake("sources."+p.Name, err)
-		}
-		sources = append(sources, s)
-	}
-	list := append([]config.Sink(nil), e.plan.Sinks...)
-	if dead := e.plan.DeadLetters.Sink; dead.Transport != "" {
-		list = append(list, dead)
-	}
-	for i := range list {
-		p := &list[i]
-		t, err := e.transport(p.Transport)
-		if err != nil {
-			return nil, nil, fmt.Errorf("sink %s: %w", p.Name, err)
-		}
-		s, err := t.NewSink(e.env(p.Name), p.Settings)
-		if err != nil {
-			path := "sinks." + p.Name
-			if p.Name == config.DeadLettersName {
-				path = config.DeadLettersName
-			}
-			return nil, nil, e.mistake(path, err)
-		}
-		sinks = append(sinks, s)
-	}
-	return sources, sinks, nil
+// maker makes the ends of a plan.
+type maker struct {
+	engine *Engine
+	plan   *config.Plan
 }
 
-func (e *Engine) mistake(path string, err error) error {
-	return &config.Errors{Mistakes: []config.Mistake{e.plan.Mistake(path, err.Error(), "")}}
+func (m maker) Source(p *config.Source) (transports.Source, error) {
+	t, err := m.engine.transport(p.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", p.Name, err)
+	}
+	s, err := t.NewSource(m.env(p.Name), p.Settings)
+	if err != nil {
+		return nil, mistake(m.plan, "sources."+p.Name, err)
+	}
+	return s, nil
+}
+
+func (m maker) Sink(p *config.Sink) (transports.Sink, error) {
+	t, err := m.engine.transport(p.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("sink %s: %w", p.Name, err)
+	}
+	s, err := t.NewSink(m.env(p.Name), p.Settings)
+	if err != nil {
+		path := "sinks." + p.Name
+		if p.Name == config.DeadLettersName {
+			path = config.DeadLettersName
+		}
+		return nil, mistake(m.plan, path, err)
+	}
+	return s, nil
+}
+
+func (m maker) env(name string) transports.Env {
+	e := m.engine
+	return transports.Env{
+		Name: name, BaseDir: m.plan.Dir, DataDir: m.plan.Node.Data, FS: e.cfg.FS,
+		Log: e.cfg.Log.With("end", name), Now: e.cfg.Now, MaxEvent: m.plan.Node.Limits.Event,
+	}
+}
+
+func mistake(plan *config.Plan, path string, err error) error {
+	return &config.Errors{Mistakes: []config.Mistake{plan.Mistake(path, err.Error(), "")}}
 }
 
 func (e *Engine) transport(name string) (transports.Transport, error) {
@@ -195,13 +196,6 @@ func (e *Engine) transport(name string) (transports.Transport, error) {
 		}
 	}
 	return nil, fmt.Errorf("no transport %q in this program", name)
-}
-
-func (e *Engine) env(name string) transports.Env {
-	return transports.Env{
-		Name: name, BaseDir: e.plan.Dir, DataDir: e.plan.Node.Data, FS: e.cfg.FS,
-		Log: e.cfg.Log.With("end", name), Now: e.cfg.Now, MaxEvent: e.plan.Node.Limits.Event,
-	}
 }
 
 // Run works until every source has ended and all is settled (nil), until ctx is done

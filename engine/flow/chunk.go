@@ -223,17 +223,23 @@ func (c *chunk) fail(it *item, reason, detail string) {
 // reset readies a recycled chunk for other events.
 func (c *chunk) reset() {
 	c.Chunk = transports.Chunk{Data: c.Data[:0]}
-	clear(c.items)
-	c.items, c.matched, c.kept, c.ids = c.items[:0], c.matched[:0], c.kept[:0], c.ids[:0]
-	clear(c.cold)
+	c.unscan()
 	clear(c.deliveries)
-	c.cold, c.faults, c.deliveries = c.cold[:0], c.faults[:0], c.deliveries[:0]
-	for i := range c.byLane {
-		c.byLane[i] = c.byLane[i][:0]
-	}
+	c.deliveries = c.deliveries[:0]
 	c.scanned.Store(false)
 	c.guess = 0
 	c.span, c.gen, c.reading = nil, nil, nil
+}
+
+// unscan forgets what the scan found.
+func (c *chunk) unscan() {
+	clear(c.items)
+	c.items, c.matched, c.taken, c.kept, c.ids = c.items[:0], c.matched[:0], c.taken[:0], c.kept[:0], c.ids[:0]
+	clear(c.cold)
+	c.cold, c.faults = c.cold[:0], c.faults[:0]
+	for i := range c.byLane {
+		c.byLane[i] = c.byLane[i][:0]
+	}
 }
 
 // freeChunks keeps recycled chunks, the last one given first: its memory is most

@@ -15,20 +15,46 @@ const pluginAttempts = 3
 // verdictNack says that an event is to be given back to its source.
 const verdictNack = 1<<31 | 1<<30
 
-// adopt readies the lane for a generation: instances of its plug-ins.
-func (l *lane) adopt(ctx context.Context, g *Generation) {
+// adopt readies the lane for a generation. Instances of plug-ins that are not the
+// generation's are put aside: an event that still follows another one may need them.
+func (l *lane) adopt(g *Generation) {
 	if l.gen == g {
 		return
 	}
-	l.closeInstances(ctx)
+	l.putAside()
 	l.gen = g
 	l.instances = make([]plugins.Instance, len(g.plugins))
+	for p := range g.plugins {
+		l.instances[p] = l.aside[g.plugins[p].loaded]
+		delete(l.aside, g.plugins[p].loaded)
+	}
 	l.answers = make([][]uint32, len(g.plugins))
 	l.failures = make([]string, len(g.plugins))
 	l.reasons = make([][]string, len(g.plugins))
 	for p := range g.plugins {
 		l.answers[p] = make([]uint32, batchEvents)
 		l.reasons[p] = make([]string, batchEvents)
+	}
+}
+
+// putAside takes all instances out of the lane's hands.
+func (l *lane) putAside() {
+	for p, in := range l.instances {
+		if in != nil {
+			l.aside[l.gen.plugins[p].loaded] = in
+		}
+	}
+	l.gen, l.instances = nil, nil
+}
+
+// forget closes the instances of plug-ins that no generation in use has.
+func (l *lane) forget(ctx context.Context, used func(plugins.Plugin) bool) {
+	l.putAside()
+	for p, in := range l.aside {
+		if !used(p) {
+			_ = in.Close(ctx) // an instance holds nothing that could be lost
+			delete(l.aside, p)
+		}
 	}
 }
 
@@ -223,7 +249,7 @@ func (l *lane) nack(r ref, reason string) {
 	c.source.settleMu.Unlock()
 	c.source.ring()
 	l.unhold(r)
-	l.f.room.leave(1)
+	l.f.leave(c.gen, c.source, 1)
 	l.doneWith(c)
 }
 

@@ -19,7 +19,7 @@ const batchEvents = 64
 
 // chunk runs a chunk's events of this lane, batch by batch.
 func (l *lane) chunk(ctx context.Context, c *chunk) {
-	l.adopt(ctx, c.gen)
+	l.adopt(c.gen)
 	l.at, l.done = c, 0
 	list := c.byLane[l.id]
 	for len(list) > 0 {
@@ -59,7 +59,7 @@ func (l *lane) skip() {
 	kept := l.batch[:0]
 	for _, r := range l.batch {
 		if r.item().flags&flagSettled != 0 {
-			l.f.room.leave(1)
+			l.f.leave(r.c.gen, r.c.source, 1)
 			l.doneWith(r.c)
 			continue
 		}
@@ -223,7 +223,7 @@ func (l *lane) dispatch(r ref) {
 	it := r.item()
 	it.outcome = l.result(it)
 	l.each(r, func(route uint32, sink int) {
-		switch s := l.f.sinks[sink]; {
+		switch s := r.c.gen.ends[sink]; {
 		case s.dispatcher != nil:
 			l.offer(r, route, sink)
 		case !s.original:

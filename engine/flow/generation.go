@@ -3,25 +3,66 @@ package flow
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/pattern"
 	"github.com/weir-project/weir/plugins"
 )
 
-// Generation is all that configuration decides, compiled: immutable, and
-// carried by every chunk that was scanned under it, so that an event meets one
-// version of everything.
+// Generation is all that configuration decides, compiled: immutable once it is at
+// work, and carried by every chunk that was scanned under it, so that an event meets
+// one version of everything. Sources and sinks live outside of it; its indices of sinks
+// are its own, and so are those in its records.
 type Generation struct {
 	Number uint64
 	Digest string
 
-	readings  []*reading // by source
+	plan      *config.Plan
+	readings  []*reading // of each source, by name
 	routes    []route
 	plugins   []plugin
 	sinks     []string // names, as journal notes index them
+	ends      []*sink  // by sinks; set before the generation is put to work
 	unmatched []int    // sinks
 	dead      int      // the sink of dead letters, -1 = none
+
+	inFlight atomic.Int64  // events that lanes were given under it, not settled
+	old      atomic.Bool   // nothing is handed over under it any more
+	drained  chan struct{} // closed when it is old and nothing is in flight
+	closing  atomic.Bool   // drained is being closed
+}
+
+// enter counts events that are handed to lanes, or other work under the generation.
+func (g *Generation) enter(n int) { g.inFlight.Add(int64(n)) }
+
+// left counts them off.
+func (g *Generation) left(n int) {
+	if g.inFlight.Add(int64(-n)) == 0 {
+		g.tell()
+	}
+}
+
+// retire says that nothing enters any more.
+func (g *Generation) retire() {
+	g.old.Store(true)
+	g.tell()
+}
+
+func (g *Generation) tell() {
+	if g.old.Load() && g.inFlight.Load() == 0 && !g.closing.Swap(true) {
+		close(g.drained)
+	}
+}
+
+// reading is how the generation reads a source, nil where it does not.
+func (g *Generation) reading(source string) *reading {
+	for _, r := range g.readings {
+		if r.source == source {
+			return r
+		}
+	}
+	return nil
 }
 
 // route is one way out: which plug-ins must agree, and where to.
@@ -48,16 +89,15 @@ type plugin struct {
 	slots   int
 }
 
-// Compile makes a generation of a plan. sources and sinks give the order of
-// indices; loaded holds the plug-ins by name.
+// Compile makes a generation of a plan; loaded holds the plug-ins by name. Numbers
+// grow within one life of a flow.
 func Compile(plan *config.Plan, number uint64, loaded map[string]plugins.Plugin) (*Generation, error) {
-	g := &Generation{Number: number, Digest: plan.Digest, dead: -1}
-	for i := range plan.Sinks {
-		g.sinks = append(g.sinks, plan.Sinks[i].Name)
-	}
-	if plan.DeadLetters.Sink.Transport != "" {
-		g.dead = len(g.sinks)
-		g.sinks = append(g.sinks, config.DeadLettersName)
+	g := &Generation{Number: number, Digest: plan.Digest, plan: plan, dead: -1, drained: make(chan struct{})}
+	for _, p := range sinksOf(plan) {
+		if p.Name == config.DeadLettersName {
+			g.dead = len(g.sinks)
+		}
+		g.sinks = append(g.sinks, p.Name)
 	}
 	for i := range plan.Plugins {
 		if err := g.addPlugin(&plan.Plugins[i], loaded); err != nil {
@@ -88,6 +128,18 @@ func Compile(plan *config.Plan, number uint64, loaded map[string]plugins.Plugin)
 		g.readings = append(g.readings, rd)
 	}
 	return g, nil
+}
+
+// sinksOf lists a plan's sinks and, where there is one, that of dead letters.
+func sinksOf(plan *config.Plan) []*config.Sink {
+	var list []*config.Sink
+	for i := range plan.Sinks {
+		list = append(list, &plan.Sinks[i])
+	}
+	if plan.DeadLetters.Sink.Transport != "" {
+		list = append(list, &plan.DeadLetters.Sink)
+	}
+	return list
 }
 
 func (g *Generation) addPlugin(p *config.Plugin, loaded map[string]plugins.Plugin) error {

@@ -24,6 +24,7 @@ const (
 // workers as there are lanes take turns. It returns nil when the source has ended
 // or ctx is done.
 func (f *Flow) intake(ctx context.Context, s *source) error {
+	s.ended.Store(false)
 	defer s.ended.Store(true)
 	errs := make([]error, len(f.lanes))
 	var wait sync.WaitGroup
@@ -45,7 +46,7 @@ func (f *Flow) work(ctx context.Context, s *source) error {
 			f.room.scanned(len(c.items), c.guess)
 			s.received.Add(uint64(len(c.items)))
 			c.scanned.Store(true)
-			f.handOver(s)
+			f.handOver(s, &sc)
 		}
 		sc.chunks = chunks
 		if errors.Is(err, errEnded) {
@@ -68,11 +69,15 @@ func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, er
 	if s.over || ctx.Err() != nil {
 		return list, errEnded
 	}
-	c, ok := f.vacancy(ctx, s)
+	ask := s.asking // ends with ctx, or when the source is to pause
+	c, ok := f.vacancy(ask, s)
 	if !ok {
-		return list, errEnded
+		return list, nil
 	}
-	list, err := f.receive(ctx, s, c, list)
+	list, err := f.receive(ask, s, c, list)
+	if ask.Err() != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, transports.ErrFatal) {
+		err = nil // it was interrupted; what is really wrong shows again
+	}
 	s.mu.Lock()
 	s.pending = append(s.pending, list...)
 	s.mu.Unlock()
@@ -149,7 +154,7 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 // sinksHaveRoom waits until every local sink that has a bound can take all that is
 // in flight, and a chunk more, twice over: framing and dead letters make it longer.
 func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
-	for _, s := range f.sinks {
+	for _, s := range f.ends.Load().sinks {
 		for told := false; s.bounded != nil; {
 			_, bytes := f.room.held()
 			if s.bounded.Room() >= 2*(bytes+int64(f.cfg.ChunkBytes)) {
@@ -183,32 +188,68 @@ func (f *Flow) chunk(s *source) *chunk {
 // received puts a filled chunk under the generation of this moment and counts it.
 func (f *Flow) received(s *source, c *chunk) *chunk {
 	c.gen = f.gen.Load()
-	c.reading = c.gen.readings[s.index]
+	c.reading = c.gen.reading(s.name)
 	c.bytes = int64(cap(c.Data))
+	s.chunksHeld.Add(1)
 	f.room.enter(c.bytes, c.guess)
 	return c
 }
 
 // handOver gives what is scanned to the lanes, in source order.
-func (f *Flow) handOver(s *source) {
+func (f *Flow) handOver(s *source, sc *scanner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.pending) > 0 && s.pending[0].scanned.Load() {
 		c := s.pending[0]
 		s.pending = slices.Delete(s.pending, 0, 1)
-		s.usual = len(c.items)
-		whole := f.positions.open(c)
-		c.left.Store(int32(len(c.items)) + 1)
-		for i, list := range c.byLane {
-			if len(list) > 0 {
-				f.lanes[i].work <- c
-			}
-		}
-		if whole {
-			f.settled(c.span, nil)
-		}
-		f.finished(c, 1)
+		f.hand(c, sc)
 	}
+}
+
+// hand gives a chunk to the lanes, under the generation that runs now: lanes only move
+// forward. The caller holds the source's mu.
+func (f *Flow) hand(c *chunk, sc *scanner) {
+	f.swap.RLock()
+	defer f.swap.RUnlock()
+	if g := f.gen.Load(); c.gen != g {
+		f.rescan(c, g, sc)
+	}
+	s := c.source
+	s.usual = len(c.items)
+	c.gen.enter(len(c.items))
+	s.events.Add(int64(len(c.items)))
+	whole := f.positions.open(c)
+	c.left.Store(int32(len(c.items)) + 1)
+	for i, list := range c.byLane {
+		if len(list) > 0 {
+			f.lanes[i].work <- c
+		}
+	}
+	if whole {
+		f.settled(c.span, nil)
+	}
+	f.finished(c, 1)
+}
+
+// rescan reads a chunk anew that was scanned before the generation changed.
+func (f *Flow) rescan(c *chunk, g *Generation, sc *scanner) {
+	r := g.reading(c.source.name)
+	if r == nil {
+		return // its source left with the old generation, which waits for it
+	}
+	before := len(c.items)
+	c.unscan()
+	c.gen, c.reading = g, r
+	sc.scan(c)
+	f.room.scanned(len(c.items), before)
+	c.source.received.Add(uint64(len(c.items) - before))
+}
+
+// leave takes back events that are durable, or were given back to their source.
+func (f *Flow) leave(g *Generation, s *source, n int) {
+	g.left(n)
+	s.events.Add(int64(-n))
+	f.room.leave(n)
 }
 
 // finished counts items off that the lanes are done with; the last one frees the chunk.
@@ -221,6 +262,7 @@ func (f *Flow) finished(c *chunk, n int) {
 // discard gives a chunk and its room back.
 func (f *Flow) discard(c *chunk) {
 	bytes := c.bytes
+	c.source.chunksHeld.Add(-1)
 	f.recycle(c)
 	f.room.give(bytes)
 }

@@ -38,9 +38,10 @@ type lane struct {
 
 	gen       *Generation
 	instances []plugins.Instance
-	answers   [][]uint32 // by plug-in and place in the batch
-	failures  []string   // by plug-in: why its last call failed
-	reasons   [][]string // by plug-in and place in the batch: why it failed on the event
+	aside     map[plugins.Plugin]plugins.Instance // of plug-ins that are not gen's
+	answers   [][]uint32                          // by plug-in and place in the batch
+	failures  []string                            // by plug-in: why its last call failed
+	reasons   [][]string                          // by plug-in and place in the batch: why it failed on the event
 
 	at          *chunk // at work
 	done        int    // its events whose bytes are not needed any more
@@ -65,19 +66,20 @@ type lane struct {
 	jobs []*dispatch.Job // free
 }
 
-// mailbox is how others reach a lane: ended deliveries and followers' verdicts.
-// What it holds is bounded by the events in flight.
+// mailbox is how others reach a lane: ended deliveries, followers' verdicts, and
+// orders. What it holds is bounded by the events in flight, and one order at a time.
 type mailbox struct {
-	mu        sync.Mutex // guards both
+	mu        sync.Mutex // guards all three
 	jobs      []*dispatch.Job
 	followers []dedup.Follower[ref]
+	orders    []func(context.Context)
 	bell      chan struct{}
 }
 
 func newLane(f *Flow, id int) *lane {
 	l := &lane{
 		f: f, id: id, work: make(chan *chunk, maxChunks), free: make(chan *ticket, ticketsALane),
-		held: map[uint64][]ref{},
+		aside: map[plugins.Plugin]plugins.Instance{}, held: map[uint64][]ref{},
 	}
 	l.mail.bell = make(chan struct{}, 1)
 	for range ticketsALane {
@@ -89,7 +91,7 @@ func newLane(f *Flow, id int) *lane {
 // loop works until work is closed. Records are handed over when they are full
 // and whenever there is nothing else to do.
 func (l *lane) loop(ctx context.Context) {
-	defer l.closeInstances(context.WithoutCancel(ctx))
+	defer l.forget(context.WithoutCancel(ctx), func(plugins.Plugin) bool { return false })
 	for {
 		select {
 		case c, ok := <-l.work:
@@ -106,19 +108,11 @@ func (l *lane) loop(ctx context.Context) {
 	}
 }
 
-func (l *lane) closeInstances(ctx context.Context) {
-	for _, in := range l.instances {
-		if in != nil {
-			_ = in.Close(ctx) // an instance holds nothing that could be lost
-		}
-	}
-}
-
 // readMail goes on with what came back.
 func (l *lane) readMail(ctx context.Context) {
 	l.mail.mu.Lock()
-	jobs, followers := l.mail.jobs, l.mail.followers
-	l.mail.jobs, l.mail.followers = nil, nil
+	jobs, followers, orders := l.mail.jobs, l.mail.followers, l.mail.orders
+	l.mail.jobs, l.mail.followers, l.mail.orders = nil, nil, nil
 	l.mail.mu.Unlock()
 	for _, j := range jobs {
 		l.ended(j)
@@ -126,6 +120,17 @@ func (l *lane) readMail(ctx context.Context) {
 	for _, fw := range followers {
 		l.resolve(ctx, fw)
 	}
+	for _, do := range orders {
+		do(ctx)
+	}
+}
+
+// order has something done by the lane's own goroutine, between batches.
+func (l *lane) order(do func(context.Context)) {
+	l.mail.mu.Lock()
+	l.mail.orders = append(l.mail.orders, do)
+	l.mail.mu.Unlock()
+	l.ring()
 }
 
 // Done takes an ended delivery; it is called by dispatchers.
@@ -154,19 +159,19 @@ func (l *lane) ring() {
 func (l *lane) offer(r ref, route uint32, sink int) {
 	it := r.item()
 	j := l.job(r, route, sink)
-	data, headers, err := l.f.render(r, l.f.sinks[sink])
+	data, headers, err := l.f.render(r, r.c.gen.ends[sink])
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 		return
 	}
 	j.Entry.Data, j.Entry.Headers = data, headers
 	it.pending++
-	l.f.sinks[sink].dispatcher.Offer(j)
+	r.c.gen.ends[sink].dispatcher.Offer(j)
 }
 
 // prepare renders an event for a local sink.
 func (l *lane) prepare(r ref, route uint32, sink int) {
-	data, headers, err := l.f.render(r, l.f.sinks[sink])
+	data, headers, err := l.f.render(r, r.c.gen.ends[sink])
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 	}
@@ -315,7 +320,7 @@ func (l *lane) resolve(ctx context.Context, fw dedup.Follower[ref]) {
 		l.unhold(fw.Ref) // it has no effects
 	}
 	if l.judged(fw.Ref, fw.Verdict, fw.Token) {
-		l.adopt(ctx, fw.Ref.c.gen)
+		l.adopt(fw.Ref.c.gen)
 		l.batch = append(l.batch[:0], fw.Ref)
 		l.filter(ctx)
 		l.deliver()

@@ -41,7 +41,7 @@ func (l *lane) letter(r ref, w letter) {
 	if g.dead < 0 {
 		return
 	}
-	if s := l.f.sinks[g.dead]; s.staged == nil {
+	if s := g.ends[g.dead]; s.staged == nil {
 		j := l.job(r, w.route, g.dead)
 		j.Entry.ID, j.Entry.Data = letterID(r, &w), l.f.renderLetter(nil, r, &w)
 		it.pending++
@@ -54,7 +54,7 @@ func (l *lane) letter(r ref, w letter) {
 
 // stageLetter frames a dead letter for the local sink of dead letters.
 func (l *lane) stageLetter(t *ticket, r ref, w *letter) {
-	s := l.f.sinks[r.c.gen.dead]
+	s := r.c.gen.ends[r.c.gen.dead]
 	l.letterBytes = l.f.renderLetter(l.letterBytes[:0], r, w)
 	l.entry = transports.Entry{
 		ID: letterID(r, w), Key: r.c.keyBytes(r.item()), Data: l.letterBytes,

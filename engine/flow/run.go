@@ -26,47 +26,53 @@ const closeLimit = 10 * time.Second
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.end()
 	f.log.Start()
-	if err := f.announce(); err != nil {
+	if err := f.announce(f.gen.Load()); err != nil {
 		return errors.Join(err, f.close(context.Background()))
 	}
-	err := f.openSources(ctx)
-	if err != nil {
-		return errors.Join(err, f.close(context.Background()))
-	}
-	var work, settlers sync.WaitGroup
-	for _, s := range f.sinks {
-		if s.dispatcher != nil {
-			s.dispatcher.Start()
-			work.Go(func() { f.watch(s) })
+	for _, s := range f.ends.Load().sources {
+		if err := f.openSource(ctx, s); err != nil {
+			return errors.Join(err, f.close(context.Background()))
 		}
 	}
+	for _, s := range f.ends.Load().sinks {
+		f.startSink(s)
+	}
+	var work sync.WaitGroup
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
 	}
-	settled := make(chan struct{})
-	for _, s := range f.sources {
-		settlers.Go(func() { f.settler(f.life, s, settled) })
-	}
-	err = f.intakes(ctx)
+	err := f.ask(ctx)
 	err = errors.Join(err, f.drain(ctx))
-	for _, s := range f.sinks {
-		if s.dispatcher != nil {
-			err = errors.Join(err, s.dispatcher.Stop())
-		}
+	for _, s := range f.ends.Load().sinks {
+		err = errors.Join(err, s.stop())
 	}
 	for _, l := range f.lanes {
 		close(l.work)
 	}
 	work.Wait()
 	err = errors.Join(err, f.log.Close(f.life))
-	close(settled)
-	settlers.Wait()
+	for _, s := range f.ends.Load().sources {
+		s.stopSettling()
+	}
 	return errors.Join(f.Err(), err, f.close(context.Background()))
 }
 
-// announce writes what the indices in this generation's records stand for.
-func (f *Flow) announce() error {
-	g := f.gen.Load()
+// ask asks all sources until they have ended, ctx is done or the flow failed.
+func (f *Flow) ask(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(f.life, stop)()
+	f.askers.join()
+	for _, s := range f.ends.Load().sources {
+		f.startSource(ctx, s)
+	}
+	f.askers.leave(nil)
+	return f.askers.wait()
+}
+
+// announce writes what the indices in a generation's records stand for. It comes
+// before the first of them.
+func (f *Flow) announce(g *Generation) error {
 	done := make(chan error, 1)
 	t := &commit.Ticket{
 		Record: journal.AppendGeneration(nil, &journal.Generation{
@@ -78,19 +84,6 @@ func (f *Flow) announce() error {
 		return err
 	}
 	return <-done
-}
-
-func (f *Flow) openSources(ctx context.Context) error {
-	for _, s := range f.sources {
-		var resume map[string]transports.Position
-		if !s.brokerKeeps {
-			resume = f.positions.resume(s.name)
-		}
-		if err := s.end.Open(ctx, resume, listener{}); err != nil {
-			return about("source", s.name, err)
-		}
-	}
-	return nil
 }
 
 // about names the end that an error comes from, unless its transport has done so.
@@ -107,31 +100,6 @@ type listener struct{}
 
 func (listener) Assigned(string)           {}
 func (listener) Revoked(string, time.Time) {}
-
-// intakes runs all sources until they have ended, ctx is done or the flow failed.
-func (f *Flow) intakes(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		select {
-		case <-f.broken:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
-	errs := make([]error, len(f.sources))
-	var wait sync.WaitGroup
-	for i, s := range f.sources {
-		wait.Go(func() {
-			errs[i] = f.intake(ctx, s)
-			if errs[i] != nil {
-				f.cfg.Log.Error("source stopped", "source", s.name, "error", errs[i])
-			}
-		})
-	}
-	wait.Wait()
-	return errors.Join(errs...)
-}
 
 // drain waits until nothing is in flight; asked to stop, no longer than the drain limit.
 func (f *Flow) drain(ctx context.Context) error {
@@ -157,14 +125,6 @@ func (f *Flow) drain(ctx context.Context) error {
 		return fmt.Errorf("drain: %d events were not settled within %v; they come again at the next start", events, f.cfg.DrainLimit)
 	}
 	return nil
-}
-
-// watch makes a dispatcher's failure the flow's.
-func (f *Flow) watch(s *sink) {
-	<-s.dispatcher.Stopped()
-	if err := s.dispatcher.Stop(); err != nil {
-		f.fail(err)
-	}
 }
 
 // fail notes the first failure and makes the flow stop: no more acks (I4).
@@ -197,24 +157,16 @@ func (f *Flow) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeLimit)
 	defer cancel()
 	var errs []error
-	for i, s := range f.cfg.Sources {
-		if err := s.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("source %s: close: %w", f.cfg.Plan.Sources[i].Name, err))
+	for _, s := range f.ends.Load().sources {
+		if err := s.end.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("source %s: close: %w", s.name, err))
 		}
 	}
 	if f.log != nil {
 		errs = append(errs, f.log.Close(ctx))
 	}
-	for _, s := range f.sinks {
-		if s.park != nil {
-			errs = append(errs, s.park.Close())
-		}
-	}
-	for i, s := range f.cfg.Sinks {
-		err := s.Flush(ctx)
-		if err = errors.Join(err, s.Close(ctx)); err != nil {
-			errs = append(errs, fmt.Errorf("sink %d: close: %w", i, err))
-		}
+	for _, s := range f.ends.Load().sinks {
+		errs = append(errs, s.close(ctx))
 	}
 	return errors.Join(append(errs, f.hold.Close())...)
 }
@@ -274,7 +226,7 @@ func (f *Flow) redelivered(ctx context.Context, s *sink, ended []dispatch.Ended)
 
 func (f *Flow) deadSink() *sink {
 	if g := f.gen.Load(); g.dead >= 0 {
-		return f.sinks[g.dead]
+		return g.ends[g.dead]
 	}
 	return nil
 }

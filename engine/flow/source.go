@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/transports"
@@ -14,15 +15,20 @@ import (
 // source is an open source and where it stands. It lives outside of generations.
 type source struct {
 	name        string
-	index       int
+	plan        *config.Source
 	end         transports.Source
 	chunks      transports.ChunkSource // nil = deliveries
 	brokerKeeps bool
 	nacks       bool
 	table       *dedup.Table[ref] // nil = no de-duplication
 
-	turn chan struct{} // held while the source is asked; guards over
-	over bool          // it is not asked any more
+	turn   chan struct{} // held while the source is asked; guards over and asking
+	over   bool          // it is not asked any more
+	asking context.Context
+	hush   context.CancelFunc // ends asking
+
+	chunksHeld atomic.Int64 // received, and the lanes are not done with them
+	events     atomic.Int64 // handed to lanes, not settled
 
 	mu      sync.Mutex // guards pending: chunks in the order in which they were received
 	pending []*chunk
@@ -32,6 +38,8 @@ type source struct {
 	acks     []transports.Settlement
 	moved    atomic.Bool
 	bell     chan struct{}
+	last     chan struct{} // closed: the settler tells a last time
+	told     chan struct{} // closed: it has
 
 	before   uint64 // events that were settled before this start
 	received atomic.Uint64
@@ -67,12 +75,47 @@ func (s *source) ring() {
 	}
 }
 
-// settler tells one source what is settled, until done is closed; then a last time.
-func (f *Flow) settler(ctx context.Context, s *source, done <-chan struct{}) {
+// pause keeps a source from being asked until resume. It returns when nobody asks it
+// any more; what it gave before is still on its way.
+func (s *source) pause(ctx context.Context) error {
+	s.hush()
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// resume ends a pause.
+func (s *source) resume(ctx context.Context) {
+	s.asking, s.hush = context.WithCancel(ctx)
+	<-s.turn
+}
+
+// leave ends a pause for good: nobody asks the source any more.
+func (s *source) leave() {
+	s.over = true
+	<-s.turn
+}
+
+// quiet says that nothing of the source is in flight.
+func (s *source) quiet() bool { return s.chunksHeld.Load() == 0 && s.events.Load() == 0 }
+
+// handedOver says that all that was received is with the lanes.
+func (s *source) handedOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) == 0
+}
+
+// settler tells one source what is settled, until s.last is closed; then a last time.
+func (f *Flow) settler(ctx context.Context, s *source) {
+	defer close(s.told)
 	for last := false; !last; {
 		select {
 		case <-s.bell:
-		case <-done:
+		case <-s.last:
 			last = true
 		}
 		f.settleNow(ctx, s)

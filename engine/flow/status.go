@@ -71,7 +71,8 @@ func (f *Flow) Status() Status {
 		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(),
 		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Failure: f.Err(),
 	}
-	for _, s := range f.sources {
+	at := f.ends.Load()
+	for _, s := range at.sources {
 		ss := SourceStatus{Received: s.received.Load(), Before: s.before, Outcomes: map[string]uint64{}, Ended: s.ended.Load()}
 		for o := range s.outcomes {
 			if n := s.outcomes[o].Load(); n > 0 {
@@ -83,7 +84,7 @@ func (f *Flow) Status() Status {
 		}
 		st.Sources[s.name] = ss
 	}
-	for _, s := range f.sinks {
+	for _, s := range at.sinks {
 		ss := SinkStatus{Local: s.staged != nil}
 		if s.dispatcher != nil {
 			ss.Dispatch = s.dispatcher.Stats()

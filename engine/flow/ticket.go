@@ -158,7 +158,7 @@ func (l *lane) stageAll(t *ticket, r ref) {
 	it, c := r.item(), r.c
 	if it.routeCount > 0 || it.flags&flagUnmatched != 0 && it.outcome == journal.Unmatched {
 		l.each(r, func(route uint32, sink int) {
-			if s := l.f.sinks[sink]; s.staged != nil {
+			if s := c.gen.ends[sink]; s.staged != nil {
 				l.stage(t, r, route, sink)
 			}
 		})
@@ -170,7 +170,7 @@ func (l *lane) stageAll(t *ticket, r ref) {
 		l.stageLetter(t, r, &w)
 	}
 	for _, j := range it.extra.parked {
-		s := l.f.sinks[uint32(j.Tag)]
+		s := c.gen.ends[uint32(j.Tag)]
 		run := t.run(s.parkStage)
 		run.Framed = s.park.FrameJob(run.Framed, j, l.f.letterContext(c, it, uint32(j.Tag>>32)))
 		run.Count++
@@ -181,7 +181,7 @@ func (l *lane) stageAll(t *ticket, r ref) {
 
 // stage frames an event for a local sink.
 func (l *lane) stage(t *ticket, r ref, route uint32, sink int) {
-	s, it := l.f.sinks[sink], r.item()
+	s, it := r.c.gen.ends[sink], r.item()
 	data, headers := r.c.raw(it), []transports.Header(nil)
 	if !s.original {
 		m := it.extra.renderingOf(route, sink)
@@ -282,5 +282,5 @@ func (t *ticket) settle(p *part, items []uint32, tokens []dedup.Token) {
 		}
 	}
 	f.settled(p.span, items)
-	f.room.leave(len(items))
+	f.leave(t.gen, s, len(items))
 }

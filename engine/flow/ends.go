@@ -1,0 +1,287 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/weir-project/weir/engine/commit"
+	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/dedup"
+	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/transports"
+)
+
+// This file makes, opens and closes sources and sinks, which live outside of
+// generations.
+
+// ends are the sources and sinks at work. A value is never changed, only replaced.
+type ends struct {
+	sources []*source
+	sinks   []*sink
+}
+
+func (e *ends) source(name string) *source {
+	for _, s := range e.sources {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (e *ends) sink(name string) *sink {
+	for _, s := range e.sinks {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// sink is an open sink and how the path reaches it.
+type sink struct {
+	name     string
+	plan     *config.Sink
+	end      transports.Sink
+	codec    event.Codec
+	original bool
+
+	bounded transports.Bounded // nil = no bound of its own
+	staged  transports.Staged  // takes part in the commit, at this stage
+	stage   int
+
+	dispatcher *dispatch.Dispatcher // stands outside of it
+	park       *dispatch.Park
+	parkStage  int
+	watched    chan struct{} // closed when its end was seen; nil = it does not run
+}
+
+// newSource makes a source that is not open. It goes on with the window of another
+// one where that has the same bounds.
+func (f *Flow) newSource(p *config.Source, window *dedup.Table[ref]) (*source, error) {
+	s := &source{name: p.Name, plan: p, table: window, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	if p.Dedup != nil && window == nil {
+		c := dedup.Config{Window: p.Dedup.Window, MaxIDs: p.Dedup.MaxIDs}
+		if err := c.Validate(); err != nil {
+			return nil, fmt.Errorf("source %s: %w", p.Name, err)
+		}
+		s.table = dedup.New[ref](c)
+	}
+	end, err := f.cfg.Make.Source(p)
+	if err != nil {
+		return nil, err
+	}
+	s.take(end)
+	return s, nil
+}
+
+// take joins a source to its end.
+func (s *source) take(end transports.Source) {
+	s.end = end
+	s.chunks, _ = end.(transports.ChunkSource)
+	s.brokerKeeps = end.Capabilities().Positions == transports.KeptByBroker
+	s.nacks = end.Capabilities().Nack
+}
+
+// windowTable is the source's window as a table of the log.
+func (s *source) windowTable() commit.Table { return table{"dedup/" + s.name, s.table} }
+
+// openSource opens a source where its partitions stand.
+func (f *Flow) openSource(ctx context.Context, s *source) error {
+	var resume map[string]transports.Position
+	if !s.brokerKeeps {
+		resume = f.positions.resume(s.name)
+	}
+	if err := s.end.Open(ctx, resume, listener{}); err != nil {
+		return about("source", s.name, err)
+	}
+	return nil
+}
+
+// startSource asks a source that is open until it has ended or ctx is done. The caller
+// belongs to the askers.
+func (f *Flow) startSource(ctx context.Context, s *source) {
+	s.asking, s.hush = context.WithCancel(ctx)
+	s.over = false
+	s.last, s.told = make(chan struct{}), make(chan struct{})
+	go f.settler(f.life, s) // stopSettling waits for it
+	f.askers.join()
+	go func() { // Run waits for the askers
+		err := f.intake(ctx, s)
+		s.hush()
+		if err != nil {
+			f.cfg.Log.Error("source stopped", "source", s.name, "error", err)
+		}
+		f.askers.leave(err)
+	}()
+}
+
+// stopSettling tells a source a last time what is settled.
+func (s *source) stopSettling() {
+	if s.last == nil {
+		return // it was never started
+	}
+	close(s.last)
+	<-s.told
+	s.last = nil
+}
+
+// crew counts those who ask sources, and a reload at work. When all are gone nobody
+// joins any more.
+type crew struct {
+	mu   sync.Mutex // guards what follows
+	n    int
+	over bool
+	gone chan struct{} // closed with over
+	errs []error
+}
+
+func (c *crew) join() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
+	c.n++
+	return true
+}
+
+func (c *crew) leave(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.errs = append(c.errs, err)
+	}
+	if c.n--; c.n == 0 {
+		c.over = true
+		close(c.gone)
+	}
+}
+
+// wait returns why members failed, once all are gone.
+func (c *crew) wait() error {
+	<-c.gone
+	return errors.Join(c.errs...)
+}
+
+// newSink makes a sink that is not open.
+func (f *Flow) newSink(p *config.Sink) (*sink, error) {
+	codec, err := event.ParseCodec(p.Codec)
+	if err != nil {
+		return nil, fmt.Errorf("sink %s: %w", p.Name, err)
+	}
+	s := &sink{name: p.Name, plan: p, codec: codec, original: codec.IsOriginal()}
+	end, err := f.cfg.Make.Sink(p)
+	if err != nil {
+		return nil, err
+	}
+	s.take(end)
+	return s, nil
+}
+
+// take joins a sink to its end.
+func (s *sink) take(end transports.Sink) {
+	s.end = end
+	s.staged, _ = end.(transports.Staged)
+	if s.bounded = nil; s.staged != nil {
+		s.bounded, _ = end.(transports.Bounded)
+	}
+}
+
+// openSink opens a sink and, where deliveries to it may wait, its park queue.
+func (f *Flow) openSink(ctx context.Context, s *sink) error {
+	if err := s.end.Open(ctx); err != nil {
+		return about("sink", s.name, err)
+	}
+	if s.staged != nil || s.name == config.DeadLettersName {
+		return nil // dead letters are not parked: no event settles before its letter arrived
+	}
+	var err error
+	if s.park, err = dispatch.OpenPark(f.cfg.FS, f.parkFolder(s.name), f.cfg.ParkBytes); err != nil {
+		return fmt.Errorf("sink %s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (f *Flow) parkFolder(sink string) string { return filepath.Join(f.node.Data, "park", sink) }
+
+// parkTable is what has ended of the sink's park queue, as a table of the log.
+func (s *sink) parkTable() commit.Table { return table{"park/" + s.name, s.park} }
+
+// joinSink makes an open sink part of the commit, or gives it a dispatcher, which is
+// not running yet.
+func (f *Flow) joinSink(s *sink) (err error) {
+	if s.staged != nil {
+		s.stage, err = f.log.Stage("sink/"+s.name, s.staged)
+		return sinkError(s, "", err)
+	}
+	if s.park != nil {
+		if s.parkStage, err = f.log.Stage("park/"+s.name, s.park); err == nil {
+			err = s.park.Resume()
+		}
+		if err != nil {
+			return sinkError(s, "park queue: ", err)
+		}
+	}
+	s.dispatcher, err = dispatch.New(f.dispatchConfig(s))
+	return sinkError(s, "", err)
+}
+
+func sinkError(s *sink, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return about("sink", s.name, fmt.Errorf("%s%w", what, err))
+}
+
+func (f *Flow) dispatchConfig(s *sink) dispatch.Config {
+	p := s.plan
+	return dispatch.Config{
+		Name: s.name, Sink: s.end, BatchCount: p.Batch.Count, BatchWait: p.Batch.Wait,
+		ParkAfter: p.Retry.ParkAfter, MaxAge: p.Retry.MaxAge, BackoffMin: p.Retry.BackoffMin, BackoffMax: p.Retry.BackoffMax,
+		BlockKey: p.Retry.BlockedKey == "park", DuplicatesOK: p.Duplicates == "ok",
+		Insist: s.name == config.DeadLettersName, Park: s.park, Seed: f.cfg.Seed,
+		Ended: func(ctx context.Context, ended []dispatch.Ended) error { return f.redelivered(ctx, s, ended) },
+	}
+}
+
+// startSink lets a sink's dispatcher run. Its failure is the flow's.
+func (f *Flow) startSink(s *sink) {
+	if s.dispatcher == nil {
+		return
+	}
+	s.dispatcher.Start()
+	s.watched = make(chan struct{})
+	go func() { // stopSink waits for it
+		defer close(s.watched)
+		<-s.dispatcher.Stopped()
+		if err := s.dispatcher.Stop(); err != nil {
+			f.fail(err)
+		}
+	}()
+}
+
+// stopSink ends a sink's dispatcher.
+func (s *sink) stop() error {
+	if s.watched == nil {
+		return nil
+	}
+	err := s.dispatcher.Stop()
+	<-s.watched
+	s.watched = nil
+	return err
+}
+
+// closeSink writes out and closes what a sink holds.
+func (s *sink) close(ctx context.Context) error {
+	var errs []error
+	if s.park != nil {
+		errs = append(errs, s.park.Close())
+	}
+	errs = append(errs, s.end.Flush(ctx), s.end.Close(ctx))
+	return sinkError(s, "close: ", errors.Join(errs...))
+}
