@@ -129,7 +129,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 		f.end()
 		return nil, errors.Join(err, f.close(context.Background()))
 	}
-	n := f.node.Lanes
+	n := g.plan.Node.Lanes
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
