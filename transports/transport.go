@@ -115,6 +115,13 @@ type ChunkSource interface {
 	ReceiveChunk(ctx context.Context, c *Chunk, wait time.Duration) error
 }
 
+// Extender is an optional power of sources with leases.
+type Extender interface {
+	// Extend makes the leases of deliveries begin anew. It returns nil, or one error
+	// a delivery; ErrNotHeld where the lease is lost.
+	Extend(ctx context.Context, ids []string) []error
+}
+
 // Chunk is a run of events of one partition, in order.
 type Chunk struct {
 	Partition string

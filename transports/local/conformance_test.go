@@ -18,8 +18,19 @@ func factory(name string, source transports.Settings) transporttest.Factory {
 		Source:    source,
 		Sink:      transports.Settings{"queue": "orders"},
 		Carries:   transporttest.Carries{Keys: true, Headers: true, Binary: true, Empty: true},
+		Lacks:     lacks(source),
 		Golden:    matrix,
 	}
+}
+
+func lacks(source transports.Settings) map[transporttest.Power]string {
+	lacks := transporttest.Lacking("a queue on this machine has no other side", transporttest.Faulting, transporttest.LoggedIn, transporttest.Classed)
+	lacks[transporttest.Lease] = "entries are a source's until it closes or its process ends"
+	lacks[transporttest.Moving] = "a queue is one partition"
+	if !source.Bool("share") {
+		lacks[transporttest.Group] = "without share the queue is one source's"
+	}
+	return lacks
 }
 
 // TestConformance reads alone, behind a staged sink, as an engine does.

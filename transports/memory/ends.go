@@ -115,6 +115,22 @@ func (s *source) Settle(_ context.Context, settlements []transports.Settlement) 
 	return errs
 }
 
+// Extend implements transports.Extender.
+func (s *source) Extend(_ context.Context, ids []string) []error {
+	q := s.queue()
+	errs := make([]error, len(ids))
+	for i, id := range ids {
+		if q == nil {
+			errs[i] = fmt.Errorf("memory source %s: extend: %w", s.name, transports.ErrNotHeld)
+			continue
+		}
+		if err := q.extend(s, id, s.lease); err != nil {
+			errs[i] = fmt.Errorf("memory source %s: %w", s.name, err)
+		}
+	}
+	return errs
+}
+
 // Close implements transports.Source. What the source still holds waits again.
 func (s *source) Close(context.Context) error {
 	s.once.Do(func() {

@@ -322,6 +322,23 @@ func (q *Queue) settle(holder any, s *transports.Settlement) error {
 	return nil
 }
 
+// extend makes the lease of what holder has of an id begin anew.
+func (q *Queue) extend(holder any, id string, lease time.Duration) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	q.expire(now)
+	seq, err := parseID(q.name, id)
+	it := q.held[seq]
+	if err != nil || it == nil || it.holder != holder {
+		return fmt.Errorf("extend %q: %w", id, transports.ErrNotHeld)
+	}
+	if lease > 0 {
+		it.lease = now.Add(lease)
+	}
+	return nil
+}
+
 // abandon takes back all that a source held.
 func (q *Queue) abandon(holder any) {
 	q.mu.Lock()

@@ -88,10 +88,11 @@ func parse(data []byte) (it numbered, err error) {
 
 // ledger checks what comes against what was sent.
 type ledger struct {
-	f    Factory
-	sent map[int]transports.Entry
-	came map[int]int
-	last map[string]int // by key: Seq of the newest first delivery
+	f     Factory
+	sent  map[int]transports.Entry
+	came  map[int]int
+	total int            // events that came, repeats among them
+	last  map[string]int // by key: Seq of the newest first delivery
 }
 
 func newLedger(f Factory) *ledger {
@@ -132,6 +133,7 @@ func (l *ledger) received(it item) (numbered, error) {
 		return n, fmt.Errorf("event %d came with headers %q, not %q", n.N, it.Headers, e.Headers)
 	}
 	l.came[n.N]++
+	l.total++
 	if l.came[n.N] > 1 {
 		return n, nil
 	}

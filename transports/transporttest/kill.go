@@ -37,6 +37,7 @@ func childRole() string { return os.Getenv(childEnv) }
 // parent at each commit, and the next child begins from it.
 type kept struct {
 	Dir     string
+	Place   string
 	Seed    uint64
 	Mark    transports.Mark
 	Resume  map[string]transports.Position
@@ -68,10 +69,10 @@ func killEvent(f Factory, n int) transports.Entry {
 // random points; what was accepted comes, repeats are only what was under way,
 // ids are stable and first deliveries in order (I1, I2, I3, I7).
 func killAtRandom(t *testing.T, f Factory) {
-	f.needs(t, Kill)
+	f.may(t, Kill)
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
-	state := kept{Dir: t.TempDir(), Resume: map[string]transports.Position{}, Settled: map[string]uint64{}}
+	state := kept{Dir: t.TempDir(), Place: placeName(), Resume: map[string]transports.Position{}, Settled: map[string]uint64{}}
 	j := killJudge{f: f, first: map[int]string{}, acked: map[int]bool{}, last: map[string]int{}}
 	for i := range kills {
 		state.Seed = rng.Uint64()
@@ -157,7 +158,7 @@ func pattern(name string) string {
 func killChild(t *testing.T, f Factory) {
 	var state kept
 	must(t, json.Unmarshal([]byte(childRole()), &state))
-	r := killRig(f, state)
+	r := killRig(t, f, state)
 	must(t, r.open())
 	rng := rand.New(rand.NewPCG(state.Seed, 4))
 	say := func(rep report) {
@@ -176,7 +177,7 @@ func killChild(t *testing.T, f Factory) {
 		}
 		next := sent + len(batch)
 		staged := r.staged() != nil
-		r.commit = func() { say(report{Kept: kept{Dir: state.Dir, Sent: next}}) }
+		r.commit = func() { say(report{Kept: kept{Dir: state.Dir, Place: state.Place, Sent: next}}) }
 		must(t, r.send(batch...))
 		if !staged {
 			r.commit()
@@ -184,7 +185,7 @@ func killChild(t *testing.T, f Factory) {
 		sent = next
 		got, err := r.receive(killTake, 20*time.Millisecond)
 		must(t, err)
-		rep := report{Kept: kept{Dir: state.Dir, Sent: sent}}
+		rep := report{Kept: kept{Dir: state.Dir, Place: state.Place, Sent: sent}}
 		numbers := make([]int, len(got))
 		for i, it := range got {
 			n, err := parse(it.Data)
@@ -193,7 +194,7 @@ func killChild(t *testing.T, f Factory) {
 			rep.Got = append(rep.Got, gotEvent{n.N, it.ID})
 		}
 		say(rep)
-		ack := report{Kept: kept{Dir: state.Dir, Sent: sent}, Acked: numbers}
+		ack := report{Kept: kept{Dir: state.Dir, Place: state.Place, Sent: sent}, Acked: numbers}
 		r.commit = func() { say(ack) }
 		must(t, r.ack(got...))
 		if r.caps.Positions == transports.KeptByBroker {
@@ -202,8 +203,9 @@ func killChild(t *testing.T, f Factory) {
 	}
 }
 
-func killRig(f Factory, state kept) *rig {
-	r := newRig(f, vfs.OS{}, state.Dir)
+func killRig(t *testing.T, f Factory, state kept) *rig {
+	t.Helper()
+	r := newRig(t, f, vfs.OS{}, state.Dir, state.Place)
 	r.mark = state.Mark
 	if state.Resume != nil {
 		r.resume = state.Resume
@@ -253,7 +255,7 @@ func (j *killJudge) judge(rep report) error {
 // drainKilled takes what is left and checks that nothing was lost.
 func drainKilled(t *testing.T, f Factory, state kept, j *killJudge) {
 	t.Helper()
-	r := killRig(f, state)
+	r := killRig(t, f, state)
 	must(t, r.open())
 	for {
 		got, err := r.receive(100, quiet)

@@ -69,7 +69,8 @@ func TestFaulty(t *testing.T) {
 		Source:    transports.Settings{"queue": "q"},
 		Sink:      transports.Settings{"queue": "q"},
 		Carries:   transporttest.Carries{Keys: true, Headers: true, Binary: true, Empty: true},
-		Lacks:     map[transporttest.Power]string{transporttest.Crash: "memory", transporttest.Kill: "memory"},
+		Lacks: transporttest.Lacking("all is in this process", transporttest.Crash, transporttest.Kill, transporttest.Lease, transporttest.Moving,
+			transporttest.Refusal, transporttest.Faulting, transporttest.LoggedIn, transporttest.Classed),
 	})
 }
 

@@ -15,16 +15,28 @@ import (
 // reasons holds why tests were skipped, by name.
 var reasons sync.Map
 
-func skip(t *testing.T, format string, args ...any) {
+// notApplicable ends a case that asks for what the transport says it cannot do.
+func notApplicable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	reason := fmt.Sprintf(format, args...)
-	reasons.Store(t.Name(), reason)
-	t.Skipf("SKIPPED %s: %s", t.Name(), reason)
+	reasons.Store(t.Name(), "n/a: "+reason)
+	t.Skipf("NOT APPLICABLE %s: %s", t.Name(), reason)
+}
+
+// Absent ends a test whose server or tool is not on this machine: it is printed
+// as SKIPPED, and fails where WEIR_REQUIRE=all says that all must be there.
+func Absent(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("WEIR_REQUIRE") == "all" {
+		t.Fatalf("WEIR_REQUIRE=all: %s is absent", what)
+	}
+	reasons.Store(t.Name(), "skipped: "+what+" is absent")
+	t.Skipf("SKIPPED %s: %s is absent", t.Name(), what)
 }
 
 func skipped(t *testing.T) string {
 	reason, _ := reasons.Load(t.Name())
-	return fmt.Sprintf("skip: %v", reason)
+	return fmt.Sprint(reason)
 }
 
 func updating() bool {
@@ -64,10 +76,12 @@ func compareRow(t *testing.T, f Factory, row map[string]string) {
 	}
 	all := append(others, want...)
 	slices.Sort(all)
-	if err := os.MkdirAll(filepath.Dir(f.Golden), 0o755); err != nil {
-		t.Fatal(err)
+	must(t, writeGolden(f.Golden, matrixHead+strings.Join(all, "\n")+"\n"))
+}
+
+func writeGolden(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
 	}
-	if err := os.WriteFile(f.Golden, []byte(matrixHead+strings.Join(all, "\n")+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	return os.WriteFile(name, []byte(text), 0o644)
 }

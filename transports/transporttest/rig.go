@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,14 +31,18 @@ type rig struct {
 	dir       string
 	fs        vfs.FS
 	transport transports.Transport
+	place     Place
 
 	source   transports.Source
 	caps     transports.Capabilities
+	mu       sync.Mutex // guards assigned
 	assigned map[string]bool
 	held     []item // received by chunk and not handed out yet
 
 	sink    transports.Sink
 	limits  transports.Limits
+	sender  *sender
+	behind  *background // sends where Factory.Answered
 	mark    transports.Mark
 	entries int // numbers entry ids
 
@@ -51,20 +59,39 @@ type item struct {
 	next    uint64              // the ordinal at through
 }
 
-// newRig makes a fresh place on the file system given.
-func newRig(f Factory, fsys vfs.FS, dir string) *rig {
-	return &rig{
+// newRig makes a fresh place. name is what the factory knows it by, "" = a new one.
+func newRig(t *testing.T, f Factory, fsys vfs.FS, dir, name string) *rig {
+	t.Helper()
+	r := &rig{
 		f: f, dir: dir, fs: fsys, transport: f.Transport(), assigned: map[string]bool{},
+		place:  Place{Source: f.Source, Sink: f.Sink},
 		resume: map[string]transports.Position{}, settled: map[string]uint64{},
 	}
+	if f.Place != nil {
+		if name == "" {
+			name = placeName()
+		}
+		r.place = f.Place(t, r.transport, name)
+	}
+	return r
 }
 
-// onDisk is a rig in a folder of its own, with both ends open.
+// placeName is new with every call, also in other processes.
+func placeName() string { return fmt.Sprintf("conformance-%016x", rand.Uint64()) }
+
+// closed is a rig in a folder of its own whose ends are not open yet.
+func closed(t *testing.T, f Factory) *rig {
+	t.Helper()
+	r := newRig(t, f, vfs.OS{}, t.TempDir(), "")
+	t.Cleanup(func() { must(t, r.close()) })
+	return r
+}
+
+// onDisk is the same with both ends open.
 func onDisk(t *testing.T, f Factory) *rig {
 	t.Helper()
-	r := newRig(f, vfs.OS{}, t.TempDir())
+	r := closed(t, f)
 	must(t, r.open())
-	t.Cleanup(func() { must(t, r.close()) })
 	return r
 }
 
@@ -110,7 +137,7 @@ func (r *rig) open() error {
 
 func (r *rig) openSink() error {
 	_, options := r.transport.Options()
-	sink, err := r.transport.NewSink(r.env("sink"), r.fill(options, r.f.Sink))
+	sink, err := r.transport.NewSink(r.env("sink"), r.fill(options, r.place.Sink))
 	if err != nil {
 		return err
 	}
@@ -118,6 +145,10 @@ func (r *rig) openSink() error {
 		return fmt.Errorf("open sink: %w", err)
 	}
 	r.sink, r.limits = sink, sink.Limits()
+	r.sender = &sender{sink: sink, limits: r.limits, patience: patience}
+	if r.f.Answered {
+		r.behind = newBackground(r.sender)
+	}
 	if staged := r.staged(); staged != nil {
 		return staged.Restore(r.mark)
 	}
@@ -125,7 +156,7 @@ func (r *rig) openSink() error {
 }
 
 func (r *rig) openSource() error {
-	source, err := r.newSource("source")
+	source, err := r.newSource("source", r.place.Source)
 	if err != nil {
 		return err
 	}
@@ -136,16 +167,31 @@ func (r *rig) openSource() error {
 	return nil
 }
 
-func (r *rig) newSource(name string) (transports.Source, error) {
+func (r *rig) newSource(name string, settings transports.Settings) (transports.Source, error) {
 	options, _ := r.transport.Options()
-	return r.transport.NewSource(r.env(name), r.fill(options, r.f.Source))
+	return r.transport.NewSource(r.env(name), r.fill(options, settings))
 }
 
 // Assigned implements transports.Listener.
-func (r *rig) Assigned(partition string) { r.assigned[partition] = true }
+func (r *rig) Assigned(partition string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.assigned[partition] = true
+}
 
 // Revoked implements transports.Listener.
-func (r *rig) Revoked(partition string, _ time.Time) { delete(r.assigned, partition) }
+func (r *rig) Revoked(partition string, _ time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.assigned, partition)
+}
+
+// partitions are those that the source was given.
+func (r *rig) partitions() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.assigned))
+}
 
 func (r *rig) staged() transports.Staged {
 	if r.f.PlainWrite {
@@ -172,19 +218,38 @@ func (r *rig) closeSink() error {
 	if r.sink == nil {
 		return nil
 	}
-	err := r.sink.Close(context.Background())
+	var err error
+	if r.behind != nil {
+		r.behind.stop()
+		err = r.behind.failure()
+		r.behind = nil
+	}
+	err = errors.Join(err, r.sink.Close(context.Background()))
 	r.sink = nil
 	return err
 }
 
 // crash loses all that was not durable and opens the place anew. The old ends
-// are closed after the loss, when they can save nothing any more.
+// are closed after the loss, without time to save anything.
 func (r *rig) crash(seed uint64) error {
-	after := r.fs.(*vfs.Mem).Crash(seed)
-	if err := r.close(); err != nil {
-		return err
+	var after vfs.FS = r.fs
+	if m, ok := r.fs.(*vfs.Mem); ok {
+		after = m.Crash(seed)
 	}
-	r.fs, r.transport = after, r.f.Transport()
+	if r.f.AckWindow > 0 {
+		time.Sleep(r.f.AckWindow)
+	}
+	if r.behind != nil {
+		r.behind.stop()
+		r.behind = nil
+	}
+	dead, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = r.source.Close(dead) // a process that is gone reports nothing
+	_ = r.sink.Close(dead)
+	r.source, r.sink = nil, nil
+	r.fs = after
+	r.transport = r.f.Transport()
 	return r.open()
 }
 
@@ -200,7 +265,13 @@ func (r *rig) send(entries ...transports.Entry) error {
 	if staged := r.staged(); staged != nil {
 		return r.stage(staged, entries)
 	}
-	return r.write(entries)
+	for i := range entries {
+		entries[i].Attempt = 1
+	}
+	if r.behind != nil {
+		return r.behind.offer(entries)
+	}
+	return r.sender.send(context.Background(), entries)
 }
 
 func (r *rig) stage(staged transports.Staged, entries []transports.Entry) error {
@@ -224,33 +295,6 @@ func (r *rig) committed() {
 	if r.commit != nil {
 		r.commit()
 	}
-}
-
-// write keeps what is left of each key in order: an entry that failed for now
-// holds back the rest of the batch.
-func (r *rig) write(entries []transports.Entry) error {
-	deadline := time.Now().Add(patience)
-	for len(entries) > 0 {
-		n := len(entries)
-		if r.limits.Entries > 0 {
-			n = min(n, r.limits.Entries)
-		}
-		results := make([]transports.Result, n)
-		r.sink.Write(context.Background(), entries[:n], results)
-		done := 0
-		for done < n && results[done].Class == transports.OK {
-			done++
-		}
-		entries = entries[done:]
-		if done == n {
-			continue
-		}
-		failed := results[done]
-		if failed.Class != transports.Throttled && failed.Class != transports.Retry || time.Now().After(deadline) {
-			return fmt.Errorf("write: class %d: %w", failed.Class, failed.Err)
-		}
-	}
-	return nil
 }
 
 // receive returns up to max events that were not settled before, waiting up to
@@ -291,6 +335,9 @@ func (r *rig) pull(max int, wait time.Duration) ([]item, error) {
 	chunks, ok := r.source.(transports.ChunkSource)
 	if !ok {
 		got, err := r.source.Receive(context.Background(), max, wait)
+		if len(got) > max {
+			return nil, fmt.Errorf("Receive returned %d deliveries, at most %d were asked for", len(got), max)
+		}
 		items := make([]item, len(got))
 		for i, d := range got {
 			// All before an event is settled by its own position; it itself by its ordinal.
@@ -348,7 +395,7 @@ func (r *rig) ack(items ...item) error {
 		for i, it := range items {
 			list[i] = transports.Settlement{ID: it.ID, Partition: it.Partition}
 		}
-		return errors.Join(r.source.Settle(context.Background(), list)...)
+		return r.settle(list)
 	}
 	var list []transports.Settlement
 	for _, it := range items {
@@ -367,18 +414,34 @@ func (r *rig) ack(items ...item) error {
 	if len(list) == 0 {
 		return nil
 	}
-	for _, err := range r.source.Settle(context.Background(), list[len(list)-1:]) {
-		// The mark may stand where it stood: an event's own position settles what is before it.
-		if err != nil && !errors.Is(err, transports.ErrNotHeld) {
-			return err
-		}
+	errs, err := settleWith(r.source, list[len(list)-1:])
+	if err != nil {
+		return err
+	}
+	// The mark may stand where it stood: an event's own position settles what is before it.
+	if err := errors.Join(errs...); err != nil && !errors.Is(err, transports.ErrNotHeld) {
+		return err
 	}
 	return nil
 }
 
 // nack gives an event back.
 func (r *rig) nack(it item, delay time.Duration) error {
-	return errors.Join(r.source.Settle(context.Background(), []transports.Settlement{
+	return r.settle([]transports.Settlement{
 		{ID: it.ID, Partition: it.Partition, Nack: true, Delay: delay, Reason: "conformance"},
-	})...)
+	})
+}
+
+func (r *rig) settle(list []transports.Settlement) error {
+	errs, err := settleWith(r.source, list)
+	return errors.Join(append(errs, err)...)
+}
+
+// settleWith settles, and holds the source to its word on what it returns.
+func settleWith(source transports.Source, list []transports.Settlement) (errs []error, err error) {
+	errs = source.Settle(context.Background(), list)
+	if errs != nil && len(errs) != len(list) {
+		return nil, fmt.Errorf("Settle returned %d errors for %d settlements, want none at all or one each", len(errs), len(list))
+	}
+	return errs, nil
 }
