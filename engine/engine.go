@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-project/weir/engine/commit"
 	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/plugins"
@@ -36,6 +37,8 @@ type Config struct {
 	DrainLimit time.Duration
 	// ParkBytes bounds the park queue of each sink that is not local, default 1 GiB.
 	ParkBytes int64
+	// DerivedBytes bounds the internal queue of derived events on disk, default 1 GiB.
+	DerivedBytes int64
 	// ChunkBytes is how much is asked at once of a source that gives runs of bytes,
 	// default 256 KiB.
 	ChunkBytes int
@@ -105,7 +108,7 @@ func (e *Engine) build() error {
 	}
 	e.flow, err = flow.New(flow.Config{
 		Make: maker{e, e.plan}, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
-		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
+		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, DerivedBytes: e.cfg.DerivedBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
 	}, g)
 	return err
 }
@@ -202,6 +205,13 @@ func (e *Engine) transport(name string) (transports.Transport, error) {
 // and what was in flight is settled, or until something fails. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
 	return errors.Join(e.flow.Run(ctx), e.closePlugins())
+}
+
+// Reenter sends events that were in the data path before into it again: read as the
+// source that they name reads its own, past de-duplication and expiry. It returns
+// when they are durable; they are settled later. It is for while Run works.
+func (e *Engine) Reenter(ctx context.Context, records []derive.Record) error {
+	return e.flow.Reenter(ctx, records)
 }
 
 // Close gives back what an engine holds that was made and is not to run: the data

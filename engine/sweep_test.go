@@ -170,12 +170,25 @@ func compare(where string, got, want []string) error {
 }
 
 func idOf(line []byte) string {
-	_, rest, _ := strings.Cut(string(line), `"id":"`)
-	id, _, _ := strings.Cut(rest, `"`)
-	return id
+	return cutOut(string(line), `"id":"`, `"`)
+}
+
+func cutOut(s, from, to string) string {
+	_, rest, _ := strings.Cut(s, from)
+	found, _, _ := strings.Cut(rest, to)
+	return found
 }
 
 func linesOf(mem *vfs.Mem, name string) ([]string, error) {
+	lines, err := linesIn(mem, name)
+	var ids []string
+	for _, line := range lines {
+		ids = append(ids, idOf([]byte(line)))
+	}
+	return ids, err
+}
+
+func linesIn(mem *vfs.Mem, name string) ([]string, error) {
 	f, err := mem.Open(name)
 	if err != nil {
 		return nil, err
@@ -186,11 +199,7 @@ func linesOf(mem *vfs.Mem, name string) ([]string, error) {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, size))
-	var ids []string
-	for _, line := range bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
-		ids = append(ids, idOf(line))
-	}
-	return ids, err
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), err
 }
 
 func queueOf(mem *vfs.Mem, name string) ([]string, error) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/plugins"
 )
@@ -145,6 +146,9 @@ func (f *file) sourceReader(s *Source) reader {
 			s.Dedup = nil
 		}
 		s.Expire.On = expire
+		if s.Name == derive.Name {
+			fs.add(n.at, path, "the name is taken: it stands for the events that routes derive", "")
+		}
 		f.checkSourceCodec(s, codec, n, path)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/weir-project/weir/engine/dedup"
+	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/field"
@@ -34,6 +35,8 @@ type chunk struct {
 	faults  []fault
 
 	deliveries []transports.Delivery // of a source without chunks: the unit of each item
+
+	records []derive.Record // of the internal queue: one for each unit
 
 	scanned atomic.Bool
 	left    atomic.Int32 // items not finished; the chunk is free at 0
@@ -225,7 +228,8 @@ func (c *chunk) reset() {
 	c.Chunk = transports.Chunk{Data: c.Data[:0]}
 	c.unscan()
 	clear(c.deliveries)
-	c.deliveries = c.deliveries[:0]
+	clear(c.records)
+	c.deliveries, c.records = c.deliveries[:0], c.records[:0]
 	c.scanned.Store(false)
 	c.guess = 0
 	c.span, c.gen, c.reading = nil, nil, nil

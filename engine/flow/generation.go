@@ -20,6 +20,7 @@ type Generation struct {
 
 	plan      *config.Plan
 	readings  []*reading // of each source, by name
+	derived   *reading   // of derived events
 	routes    []route
 	plugins   []plugin
 	sinks     []string // names, as journal notes index them
@@ -127,7 +128,9 @@ func Compile(plan *config.Plan, number uint64, loaded map[string]plugins.Plugin)
 		}
 		g.readings = append(g.readings, rd)
 	}
-	return g, nil
+	var err error
+	g.derived, err = g.newDerivedReading(plan, patterns)
+	return g, err
 }
 
 // sinksOf lists a plan's sinks and, where there is one, that of dead letters.

@@ -43,7 +43,7 @@ func (f *Flow) work(ctx context.Context, s *source) error {
 		chunks, err := f.turn(ctx, s, sc.chunks[:0])
 		for _, c := range chunks {
 			sc.scan(c)
-			f.room.scanned(len(c.items), c.guess)
+			s.room.scanned(len(c.items), c.guess)
 			s.received.Add(uint64(len(c.items)))
 			c.scanned.Store(true)
 			f.handOver(s, &sc)
@@ -93,6 +93,9 @@ func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, er
 
 // receive fills a chunk, or gives it back where there was nothing.
 func (f *Flow) receive(ctx context.Context, s *source, c *chunk, list []*chunk) ([]*chunk, error) {
+	if s == f.derived.source {
+		return f.receiveDerived(ctx, c, list)
+	}
 	if s.chunks == nil {
 		return f.receiveDeliveries(ctx, s, c, list)
 	}
@@ -143,7 +146,7 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 	s.mu.Lock()
 	usual := s.usual
 	s.mu.Unlock()
-	if !f.sinksHaveRoom(ctx) || !f.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
+	if !f.sinksHaveRoom(ctx) || !f.derivedHasRoom(ctx, s) || !s.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
 		return nil, false
 	}
 	c := f.chunk(s)
@@ -156,7 +159,7 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
 	for _, s := range f.ends.Load().sinks {
 		for told := false; s.bounded != nil; {
-			_, bytes := f.room.held()
+			_, bytes := f.held()
 			if s.bounded.Room() >= 2*(bytes+int64(f.cfg.ChunkBytes)) {
 				break
 			}
@@ -188,10 +191,10 @@ func (f *Flow) chunk(s *source) *chunk {
 // received puts a filled chunk under the generation of this moment and counts it.
 func (f *Flow) received(s *source, c *chunk) *chunk {
 	c.gen = f.gen.Load()
-	c.reading = c.gen.reading(s.name)
+	c.reading = c.gen.readingOf(c)
 	c.bytes = int64(cap(c.Data))
 	s.chunksHeld.Add(1)
-	f.room.enter(c.bytes, c.guess)
+	s.room.enter(c.bytes, c.guess)
 	return c
 }
 
@@ -222,7 +225,7 @@ func (f *Flow) hand(c *chunk, sc *scanner) {
 	c.left.Store(int32(len(c.items)) + 1)
 	for i, list := range c.byLane {
 		if len(list) > 0 {
-			f.lanes[i].work <- c
+			f.lanes[i].queueOf(s) <- c
 		}
 	}
 	if whole {
@@ -233,7 +236,7 @@ func (f *Flow) hand(c *chunk, sc *scanner) {
 
 // rescan reads a chunk anew that was scanned before the generation changed.
 func (f *Flow) rescan(c *chunk, g *Generation, sc *scanner) {
-	r := g.reading(c.source.name)
+	r := g.readingOf(c)
 	if r == nil {
 		return // its source left with the old generation, which waits for it
 	}
@@ -241,7 +244,7 @@ func (f *Flow) rescan(c *chunk, g *Generation, sc *scanner) {
 	c.unscan()
 	c.gen, c.reading = g, r
 	sc.scan(c)
-	f.room.scanned(len(c.items), before)
+	c.source.room.scanned(len(c.items), before)
 	c.source.received.Add(uint64(len(c.items) - before))
 }
 
@@ -249,7 +252,7 @@ func (f *Flow) rescan(c *chunk, g *Generation, sc *scanner) {
 func (f *Flow) leave(g *Generation, s *source, n int) {
 	g.left(n)
 	s.events.Add(int64(-n))
-	f.room.leave(n)
+	s.room.leave(n)
 }
 
 // finished counts items off that the lanes are done with; the last one frees the chunk.
@@ -261,10 +264,10 @@ func (f *Flow) finished(c *chunk, n int) {
 
 // discard gives a chunk and its room back.
 func (f *Flow) discard(c *chunk) {
-	bytes := c.bytes
+	bytes, room := c.bytes, c.source.room
 	c.source.chunksHeld.Add(-1)
 	f.recycle(c)
-	f.room.give(bytes)
+	room.give(bytes)
 }
 
 // recycle makes a chunk free for other events.

@@ -34,6 +34,7 @@ type lane struct {
 	f    *Flow
 	id   int
 	work chan *chunk
+	soon chan *chunk // of the internal queue: before all others
 	mail mailbox
 
 	gen       *Generation
@@ -78,7 +79,7 @@ type mailbox struct {
 
 func newLane(f *Flow, id int) *lane {
 	l := &lane{
-		f: f, id: id, work: make(chan *chunk, maxChunks), free: make(chan *ticket, ticketsALane),
+		f: f, id: id, work: make(chan *chunk, maxChunks), soon: make(chan *chunk, maxChunks), free: make(chan *ticket, ticketsALane),
 		aside: map[plugins.Plugin]plugins.Instance{}, held: map[uint64][]ref{},
 	}
 	l.mail.bell = make(chan struct{}, 1)
@@ -92,20 +93,41 @@ func newLane(f *Flow, id int) *lane {
 // and whenever there is nothing else to do.
 func (l *lane) loop(ctx context.Context) {
 	defer l.forget(context.WithoutCancel(ctx), func(plugins.Plugin) bool { return false })
-	for {
-		select {
-		case c, ok := <-l.work:
-			if !ok {
-				return
-			}
-			l.chunk(ctx, c)
-		case <-l.mail.bell:
-		}
+	for l.next(ctx) {
 		l.readMail(ctx)
-		if len(l.work) == 0 {
+		if len(l.work)+len(l.soon) == 0 {
 			l.flush()
 		}
 	}
+}
+
+// next works on a chunk or wakes for mail; false = there will be no more.
+func (l *lane) next(ctx context.Context) bool {
+	select {
+	case c := <-l.soon:
+		l.chunk(ctx, c)
+		return true
+	default:
+	}
+	select {
+	case c := <-l.soon:
+		l.chunk(ctx, c)
+	case c, ok := <-l.work:
+		if !ok {
+			return false
+		}
+		l.chunk(ctx, c)
+	case <-l.mail.bell:
+	}
+	return true
+}
+
+// queueOf is where the lane takes chunks of a source from.
+func (l *lane) queueOf(s *source) chan<- *chunk {
+	if s == l.f.derived.source {
+		return l.soon
+	}
+	return l.work
 }
 
 // readMail goes on with what came back.

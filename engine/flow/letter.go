@@ -25,9 +25,11 @@ type letter struct {
 // LetterType is the type of dead letters, which are CloudEvents. Their data is
 //
 //	{"reason", "detail", "source", "partition", "ordinal", "event_id", "generation",
-//	 "route", "sink", "attempts", "original" | "original_base64", "rendered" | "rendered_base64"}
+//	 "route", "sink", "attempts", "lineage", "original" | "original_base64", "rendered" | "rendered_base64"}
 //
-// with route, sink, attempts and rendered only where they apply.
+// with route, sink, attempts, lineage and rendered only where they apply. Source,
+// partition and ordinal of a derived event are its root's; lineage is its
+// derive.Lineage.
 const LetterType = "weir.dead_letter"
 
 // letter makes a dead letter of an event: part of its record where the sink of
@@ -116,12 +118,17 @@ func appendLetterTail(b, context []byte, w *letter) []byte {
 // an object, each with a comma before it. Park queues carry it, since a parked
 // delivery may die long after its event left memory.
 func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
+	source, partition, ordinal := c.source.name, c.Partition, it.ordinal
+	rec := c.record(it)
+	if rec != nil {
+		source, partition, ordinal = rec.Source, rec.Partition, rec.Ordinal
+	}
 	b := append([]byte(nil), `,"source":`...)
-	b = appendJSON(b, c.source.name)
+	b = appendJSON(b, source)
 	b = append(b, `,"partition":`...)
-	b = appendJSON(b, c.Partition)
+	b = appendJSON(b, partition)
 	b = append(b, `,"ordinal":`...)
-	b = strconv.AppendUint(b, it.ordinal, 10)
+	b = strconv.AppendUint(b, ordinal, 10)
 	b = append(b, `,"event_id":`...)
 	b = appendJSON(b, string(c.id(it)))
 	b = append(b, `,"generation":`...)
@@ -129,6 +136,9 @@ func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
 	if route != journal.NoRoute {
 		b = append(b, `,"route":`...)
 		b = appendJSON(b, c.gen.routes[route].name)
+	}
+	if rec != nil && rec.Lineage.Derived() {
+		b = append(append(b, `,"lineage":`...), rec.Lineage.JSON()...)
 	}
 	return appendBytes(b, "original", c.raw(it))
 }

@@ -34,6 +34,9 @@ func (f *Flow) Run(ctx context.Context) error {
 			return errors.Join(err, f.close(context.Background()))
 		}
 	}
+	if err := f.startDerived(ctx); err != nil {
+		return errors.Join(err, f.close(context.Background()))
+	}
 	for _, s := range f.ends.Load().sinks {
 		f.startSink(s)
 	}
@@ -54,6 +57,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, s := range f.ends.Load().sources {
 		s.stopSettling()
 	}
+	f.derived.source.stopSettling()
 	return errors.Join(f.Err(), err, f.close(context.Background()))
 }
 
@@ -62,12 +66,13 @@ func (f *Flow) ask(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(f.life, stop)()
+	finish := f.askDerived(ctx)
 	f.askers.join()
 	for _, s := range f.ends.Load().sources {
 		f.startSource(ctx, s)
 	}
 	f.askers.leave(nil)
-	return f.askers.wait()
+	return errors.Join(f.askers.wait(), finish())
 }
 
 // announce writes what the indices in a generation's records stand for. It comes
@@ -120,8 +125,8 @@ func (f *Flow) drain(ctx context.Context) error {
 		case <-wait.Done():
 		}
 	}()
-	if !f.room.empty(wait) && f.Err() == nil {
-		events, _ := f.room.held()
+	if (!f.room.empty(wait) || !f.derived.room.empty(wait)) && f.Err() == nil {
+		events, _ := f.held()
 		return fmt.Errorf("drain: %d events were not settled within %v; they come again at the next start", events, f.cfg.DrainLimit)
 	}
 	return nil
@@ -165,6 +170,7 @@ func (f *Flow) close(ctx context.Context) error {
 	if f.log != nil {
 		errs = append(errs, f.log.Close(ctx))
 	}
+	errs = append(errs, f.closeDerived(ctx))
 	for _, s := range f.ends.Load().sinks {
 		errs = append(errs, s.close(ctx))
 	}

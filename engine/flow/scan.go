@@ -111,6 +111,9 @@ func (s *scanner) unit(c *chunk, start, end int, ordinal uint64, unit uint32) {
 	it := s.add(c, start, end)
 	it.ordinal, it.unit = ordinal, unit
 	doc := c.Data[start:end]
+	if s.readRecord(c, it, doc) {
+		return
+	}
 	switch {
 	case end-start > r.maxEvent:
 		c.fail(it, reasonSize, fmt.Sprintf("%d bytes, at most %d are allowed", end-start, r.maxEvent))
@@ -290,10 +293,16 @@ func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
 	} else if int(it.unit) < len(c.deliveries) && c.deliveries[it.unit].Key != nil {
 		it.key, it.flags = xxh3.Hash(c.deliveries[it.unit].Key), it.flags|flagKeyed
 	}
+	if rec := c.record(it); rec != nil && rec.Keyed {
+		it.key = rec.KeyHash // order is its cause's
+	}
 }
 
 // stampID is the id of an event that came without: the same whenever it is read again.
 func stampID(c *chunk, it *item) string {
+	if rec := c.record(it); rec != nil {
+		return event.StampID(rec.Source, rec.Partition, binary.LittleEndian.AppendUint64(nil, rec.Ordinal), uint64(rec.Sub))
+	}
 	return event.StampID(c.source.name, c.Partition, binary.LittleEndian.AppendUint64(nil, it.ordinal), uint64(it.sub))
 }
 
@@ -328,7 +337,7 @@ func (s *scanner) fingerprint(c *chunk, it *item, doc []byte, l *layout) {
 // expire notes that an event is past its expiry.
 func (s *scanner) expire(c *chunk, it *item, doc []byte, l *layout) {
 	r := c.reading
-	if !r.expire.On {
+	if !r.expire.On || len(c.records) > 0 {
 		return
 	}
 	if v := s.get(l, fieldExpiry); v.Kind == field.String {

@@ -31,9 +31,11 @@ type Config struct {
 	DrainLimit time.Duration
 	// ChunkBytes is how much is asked of a source at once, default 256 KiB.
 	ChunkBytes int
-	ParkBytes  int64         // bound of each park queue, 0 = dispatch.DefaultParkBytes
-	Commit     commit.Config // FS, Dir and Log are filled in
-	Seed       uint64        // of retry jitter, 0 = random
+	ParkBytes  int64 // bound of each park queue, 0 = dispatch.DefaultParkBytes
+	// DerivedBytes bounds the internal queue, 0 = derive.DefaultBytes.
+	DerivedBytes int64
+	Commit       commit.Config // FS, Dir and Log are filled in
+	Seed         uint64        // of retry jitter, 0 = random
 }
 
 // Maker makes ends that are not open yet. Its errors name the place in the
@@ -62,6 +64,7 @@ type Flow struct {
 	room      room
 	free      freeChunks
 	askers    crew
+	derived   derivation
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -159,6 +162,9 @@ func (f *Flow) open(g *Generation) (err error) {
 		at.sinks = append(at.sinks, s)
 	}
 	f.ends.Store(at)
+	if err := f.openDerived(); err != nil {
+		return err
+	}
 	for _, s := range at.sinks {
 		if err := f.openSink(f.life, s); err != nil {
 			return err
@@ -194,6 +200,9 @@ func (f *Flow) recover(at *ends) error {
 	f.epoch = epochs.last
 	for _, s := range at.sources {
 		s.before = f.positions.before(s.name)
+	}
+	if err := f.joinDerived(); err != nil {
+		return err
 	}
 	for _, s := range at.sinks {
 		if err := f.joinSink(s); err != nil {

@@ -21,6 +21,7 @@ type source struct {
 	brokerKeeps bool
 	nacks       bool
 	table       *dedup.Table[ref] // nil = no de-duplication
+	room        *room             // the in-flight limit that its events count against
 
 	turn   chan struct{} // held while the source is asked; guards over and asking
 	over   bool          // it is not asked any more

@@ -64,7 +64,7 @@ type SinkStatus struct {
 
 // Status may be called from any goroutine.
 func (f *Flow) Status() Status {
-	events, bytes := f.room.held()
+	events, bytes := f.held()
 	st := Status{
 		Epoch: f.epoch, Generation: f.gen.Load().Number,
 		Sources: map[string]SourceStatus{}, Sinks: map[string]SinkStatus{},
@@ -72,7 +72,7 @@ func (f *Flow) Status() Status {
 		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Failure: f.Err(),
 	}
 	at := f.ends.Load()
-	for _, s := range at.sources {
+	for _, s := range f.statusSources(at) {
 		ss := SourceStatus{Received: s.received.Load(), Before: s.before, Outcomes: map[string]uint64{}, Ended: s.ended.Load()}
 		for o := range s.outcomes {
 			if n := s.outcomes[o].Load(); n > 0 {
