@@ -101,8 +101,8 @@ type discard struct{ vfs.FS }
 
 type discardFile struct{ vfs.File }
 
-func (d discard) Append(name string) (vfs.File, error) {
-	f, err := d.FS.Append(name)
+func (d discard) Overwrite(name string, at int64) (vfs.File, error) {
+	f, err := d.FS.Overwrite(name, at)
 	return discardFile{f}, err
 }
 

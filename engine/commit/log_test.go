@@ -248,8 +248,8 @@ type gate struct {
 	open chan struct{}
 }
 
-func (g gate) Append(name string) (vfs.File, error) {
-	f, err := g.FS.Append(name)
+func (g gate) Overwrite(name string, at int64) (vfs.File, error) {
+	f, err := g.FS.Overwrite(name, at)
 	return gateFile{f, g.open}, err
 }
 

@@ -51,7 +51,7 @@ func (l *Log) open(replay func(record []byte, at time.Duration) error) error {
 	if err != nil {
 		return err
 	}
-	if r := l.seg.Recovery(); r.Bytes > 0 {
+	if r := l.seg.Recovery(); r.Begun {
 		l.cfg.Log.Warn("cut an unfinished group at the end of the commit log",
 			"segment", r.Segment, "offset", r.Offset, "bytes", r.Bytes, "reason", r.Reason)
 	}

@@ -123,6 +123,10 @@ func (f *failAt) fails(op, name string) error {
 func (f *failAt) Create(name string) (vfs.File, error) { return f.wrap(name)(f.FS.Create(name)) }
 func (f *failAt) Append(name string) (vfs.File, error) { return f.wrap(name)(f.FS.Append(name)) }
 
+func (f *failAt) Overwrite(name string, at int64) (vfs.File, error) {
+	return f.wrap(name)(f.FS.Overwrite(name, at))
+}
+
 func (f *failAt) wrap(name string) func(vfs.File, error) (vfs.File, error) {
 	return func(file vfs.File, err error) (vfs.File, error) {
 		if err != nil {

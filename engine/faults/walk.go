@@ -98,7 +98,7 @@ func readAll(fsys vfs.FS, name string) ([]byte, error) {
 // walkFile appends a file's groups, in place of those before it that it supersedes,
 // up to what is not whole.
 func walkFile(groups []Group, b []byte, number uint64) ([]Group, error) {
-	if len(b) < fileHead || string(b[:8]) != "WEIRSEG\x01" || crc32.Checksum(b[:44], castagnoli) != le.Uint32(b[44:]) {
+	if len(b) < fileHead || string(b[:8]) != "WEIRSEG\x02" || crc32.Checksum(b[:44], castagnoli) != le.Uint32(b[44:]) {
 		return groups, errors.New("its header is not whole")
 	}
 	if le.Uint64(b[8:]) != number {
@@ -106,7 +106,7 @@ func walkFile(groups []Group, b []byte, number uint64) ([]Group, error) {
 	}
 	first := le.Uint64(b[24:])
 	groups = slices.DeleteFunc(groups, func(g Group) bool { return g.Sequence >= first })
-	chain, seed := le.Uint32(b[40:]), crc32.Checksum(b[16:24], castagnoli)
+	chain, seed := le.Uint32(b[40:]), crc32.Update(crc32.Checksum(b[16:24], castagnoli), castagnoli, b[8:16])
 	for at := fileHead; at < len(b); {
 		g, sum, err := walkGroup(b[at:], seed, chain)
 		if err != nil {

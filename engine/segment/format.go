@@ -10,13 +10,14 @@ import (
 )
 
 const (
-	fileMagic        = "WEIRSEG\x01"
+	fileMagic        = "WEIRSEG\x02"
 	groupMagic       = "WGRP"
 	fileHeaderBytes  = 48
 	groupHeaderBytes = 56
 	frameBytes       = 4
 	segSuffix        = ".seg"
 	tmpSuffix        = ".tmp"
+	spareSuffix      = ".spare"
 )
 
 var (
@@ -95,12 +96,15 @@ func (h *group) encode(dst []byte, seed uint32) ([]byte, uint32) {
 	return le.AppendUint32(dst, sum), sum
 }
 
-// saltedSum keeps bytes of other logs, which an entry may hold, from passing
-// as groups of this one.
+// saltedSum keeps bytes of other logs, which an entry may hold, and of earlier
+// uses of the file from passing as groups of this one.
 func saltedSum(seed uint32, b []byte) uint32 { return crc32.Update(seed, castagnoli, b) }
 
-// seedOf is the checksum of a log's salt, from which those of its group headers go on.
-func seedOf(salt uint64) uint32 { return checksum(le.AppendUint64(nil, salt)) }
+// seedOf is the checksum of a log's salt and a file's number, from which those of the
+// file's group headers go on.
+func seedOf(salt, number uint64) uint32 {
+	return checksum(le.AppendUint64(le.AppendUint64(nil, salt), number))
+}
 
 var (
 	errZeros  = errors.New("zeros where a group should be")

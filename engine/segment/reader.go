@@ -30,16 +30,27 @@ type Group struct {
 	Count    int
 }
 
-// find returns the file that holds, or will hold, an ordinal and whether it is
-// the newest.
-func (l *Log) find(ordinal uint64) (s segment, newest bool) {
+// find returns the file that holds, or will hold, an ordinal, and counts a reader
+// of it; number 0 says that it is no longer held.
+func (l *Log) find(ordinal uint64) segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := sort.Search(len(l.segments), func(i int) bool { return l.segments[i].firstOrdinal > ordinal }) - 1
 	if i < 0 {
-		return segment{}, false
+		return segment{}
 	}
-	return l.segments[i], i == len(l.segments)-1
+	s := l.segments[i]
+	l.reading[s.number]++
+	return s
+}
+
+// leave counts a reader of a file off.
+func (l *Log) leave(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reading[number]--; l.reading[number] == 0 {
+		delete(l.reading, number)
+	}
 }
 
 // Reader returns a reader whose first entry is ordinal. It fails with
@@ -57,12 +68,13 @@ func (l *Log) Reader(ordinal uint64) (*Reader, error) {
 
 // open opens the file that holds the next entry and moves to its group.
 func (r *Reader) open() error {
-	seg, _ := r.log.find(r.ordinal)
+	seg := r.log.find(r.ordinal)
 	if seg.number == 0 {
 		return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
 	}
 	f, err := r.log.cfg.FS.Open(path(r.log.cfg.Dir, seg.number))
 	if err != nil {
+		r.log.leave(seg.number)
 		if seg.firstOrdinal < r.log.First() {
 			// It was dropped between the look and the opening.
 			return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
@@ -70,7 +82,7 @@ func (r *Reader) open() error {
 		return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, err)
 	}
 	r.seg, r.sealed = seg, false
-	r.scan = newScan(f, r.log.seed, seg, fileHeaderBytes)
+	r.scan = newScan(f, r.log.salt, seg, fileHeaderBytes)
 	r.refresh()
 	if err := r.log.alarm(seg.number, r.scan, r.scan.seek(r.ordinal)); err != nil {
 		return errors.Join(err, r.Close())
@@ -206,6 +218,7 @@ func (r *Reader) Close() error {
 	}
 	f := r.scan.file
 	r.scan, r.body = nil, nil
+	r.log.leave(r.seg.number)
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("close reader of %s: %w", r.log.cfg.Dir, err)
 	}

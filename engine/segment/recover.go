@@ -20,7 +20,7 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.SegmentBytes == 0 {
 		cfg.SegmentBytes = DefaultSegmentBytes
 	}
-	l := &Log{cfg: cfg}
+	l := &Log{cfg: cfg, reading: map[uint64]int{}}
 	if err := l.open(); err != nil {
 		var corrupt *CorruptError
 		if !errors.As(err, &corrupt) {
@@ -47,7 +47,6 @@ func (l *Log) open() error {
 		if l.salt == 0 {
 			l.salt = newSalt()
 		}
-		l.seed = seedOf(l.salt)
 		return l.startFile(segment{number: 1}, nil)
 	}
 	held, gone := supersede(found)
@@ -77,6 +76,12 @@ func (l *Log) files() ([]segment, error) {
 	for _, name := range names {
 		if _, ok := parseName(name, segSuffix+tmpSuffix); ok {
 			if err := l.cfg.FS.Remove(filepath.Join(l.cfg.Dir, name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if number, ok := parseName(name, segSuffix+spareSuffix); ok {
+			if err := l.adopt(number); err != nil {
 				return nil, err
 			}
 			continue
@@ -120,7 +125,7 @@ func (l *Log) parseHeader(f vfs.File, number uint64) (segment, error) {
 	case l.salt != 0 && salt != l.salt:
 		return s, l.corrupt(number, 0, "the file belongs to another log")
 	}
-	l.salt, l.seed = salt, seedOf(salt)
+	l.salt = salt
 	s.length, err = f.Size()
 	return s, err
 }
@@ -148,7 +153,7 @@ func (l *Log) verify(s, next segment) error {
 	if err != nil {
 		return err
 	}
-	r := newScan(f, l.seed, s, s.length)
+	r := newScan(f, l.salt, s, s.length)
 	for err == nil && r.seq < next.firstSeq {
 		_, _, err = r.next()
 	}
@@ -192,7 +197,7 @@ func (l *Log) recoverEnd(last segment) error {
 }
 
 func (l *Log) recoverFile(last segment, f vfs.File) error {
-	r := newScan(f, l.seed, last, last.length)
+	r := newScan(f, l.salt, last, last.length)
 	unsure := last.firstSeq // groups from here on may never have been durable
 	var bad *badError
 	for {
@@ -214,7 +219,7 @@ func (l *Log) recoverFile(last segment, f vfs.File) error {
 		if found {
 			return l.corrupt(last.number, r.at, fmt.Sprintf("%v, and a valid group follows at byte %d", bad, at))
 		}
-		l.recovery = Recovery{Segment: last.number, Offset: r.at, Bytes: last.length - r.at, Reason: bad.Error()}
+		l.recovery = Recovery{Segment: last.number, Offset: r.at, Bytes: last.length - r.at, Begun: r.begun(), Reason: bad.Error()}
 	}
 	l.seq, l.chain = r.seq, r.chain
 	if r.at == fileHeaderBytes && bad == nil {
@@ -230,11 +235,11 @@ func (l *Log) continueFile(last segment) error {
 	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
 		return err
 	}
-	file, err := l.cfg.FS.Append(path(l.cfg.Dir, last.number))
+	file, err := l.cfg.FS.Overwrite(path(l.cfg.Dir, last.number), last.length)
 	if err != nil {
 		return err
 	}
-	l.file = file
+	l.file, l.seed = file, seedOf(l.salt, last.number)
 	l.end = Mark{File: last.number, Length: last.length, Entries: last.firstOrdinal}
 	return nil
 }
@@ -242,7 +247,7 @@ func (l *Log) continueFile(last segment) error {
 // rewrite copies the groups from sequence unsure on, up to where the scan got,
 // to a new file.
 func (l *Log) rewrite(last segment, end *scan, unsure uint64) error {
-	r := newScan(end.file, l.seed, last, end.at)
+	r := newScan(end.file, l.salt, last, end.at)
 	for r.seq < unsure {
 		h, err := r.header(headerAhead)
 		if err != nil {
@@ -269,7 +274,7 @@ func (l *Log) rewrite(last segment, end *scan, unsure uint64) error {
 
 // copyGroups writes the groups of r anew for the file s.
 func (l *Log) copyGroups(f vfs.File, s *segment, r *scan) error {
-	chain := s.chain
+	chain, seed := s.chain, seedOf(l.salt, s.number)
 	var buf []byte
 	for {
 		h, body, err := r.next()
@@ -281,7 +286,7 @@ func (l *Log) copyGroups(f vfs.File, s *segment, r *scan) error {
 			return err
 		}
 		h.offset, h.chain, h.synced = uint64(s.length), chain, s.firstSeq
-		buf, chain = h.encode(buf[:0], l.seed)
+		buf, chain = h.encode(buf[:0], seed)
 		buf = append(buf, body...)
 		if _, err := f.Write(buf); err != nil {
 			return err
@@ -333,12 +338,13 @@ func (l *Log) Restore(m Mark) error {
 }
 
 func (l *Log) cutAt(entries uint64) error {
-	s, _ := l.find(entries)
+	s := l.find(entries)
+	defer l.leave(s.number)
 	f, err := l.cfg.FS.Open(path(l.cfg.Dir, s.number))
 	if err != nil {
 		return err
 	}
-	r := newScan(f, l.seed, s, s.length)
+	r := newScan(f, l.salt, s, s.length)
 	err = l.alarm(s.number, r, r.seek(entries))
 	if err == nil && r.ordinal != entries {
 		err = fmt.Errorf("the mark lies within group %d of segment %d", r.seq, s.number)

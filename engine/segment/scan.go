@@ -28,9 +28,9 @@ type scan struct {
 	windowAt int64
 }
 
-func newScan(file vfs.File, seed uint32, s segment, limit int64) *scan {
+func newScan(file vfs.File, salt uint64, s segment, limit int64) *scan {
 	return &scan{
-		file: file, seed: seed, limit: limit,
+		file: file, seed: seedOf(salt, s.number), limit: limit,
 		at: fileHeaderBytes, seq: s.firstSeq, ordinal: s.firstOrdinal, chain: s.chain,
 	}
 }
@@ -130,6 +130,14 @@ func (s *scan) seek(ordinal uint64) error {
 		}
 		s.pass(h)
 	}
+}
+
+// begun says whether the group that should be at s.at, which is not whole, was at
+// least begun.
+func (s *scan) begun() bool {
+	const head = 16
+	b, err := s.bytes(s.at, head, head)
+	return err != nil || string(b[:4]) == groupMagic && le.Uint64(b[8:]) == s.seq
 }
 
 // durableAfter looks in the rest of the file, byte by byte, for a group header

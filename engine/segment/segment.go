@@ -12,10 +12,10 @@
 // # Files
 //
 // A log is a folder of files named by their number, 20 decimal digits and
-// ".seg"; other names in the folder are left alone (".tmp" after such a number
-// is removed). All integers are little-endian. A file is a header and groups:
+// ".seg"; other names in the folder are left alone (".tmp" after such a name
+// is removed, ".spare" is a file to be used again). All integers are little-endian. A file is a header and groups:
 //
-//	 0  8  "WEIRSEG" and the format's version, 1
+//	 0  8  "WEIRSEG" and the format's version, 2
 //	 8  8  the file's number
 //	16  8  salt: a random number, the same in all files of a log
 //	24  8  sequence of the first group
@@ -34,7 +34,7 @@
 //	40  4  chain: header checksum of the group before
 //	44  4  length of the body in bytes
 //	48  4  CRC-32C of the body
-//	52  4  CRC-32C of the salt and bytes 0-51
+//	52  4  CRC-32C of the salt, the file's number and bytes 0-51
 //	56     body: entries, each a length of 4 bytes and that many bytes
 //
 // A file appears under its name (by renaming) only once its header and all
@@ -42,6 +42,10 @@
 // durable too. So its header rules: groups in older files from its first
 // sequence on are superseded. A log is cut and its unsure end is rewritten by
 // adding such a file, which is atomic; leftovers are removed after.
+//
+// A file that was dropped is written over by a newer one, so behind the last group
+// of the newest file may stand bytes of older groups. Their headers' checksums were
+// made with another file's number: they never pass for groups of this file.
 //
 // Bad bytes at sequence n of the newest file are an unfinished end if no group
 // header after them says that n was durable (synced > n), else damage. So
@@ -51,7 +55,6 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -138,6 +141,7 @@ type Recovery struct {
 	Segment uint64 // the file that was cut; 0 if none
 	Offset  int64  // where
 	Bytes   int64  // how many bytes were cut
+	Begun   bool   // they begin with a group; otherwise they are of an earlier use of the file
 	Reason  string // what was wrong with them
 	// Rewritten is how many groups were written anew because they may never have
 	// been durable.
@@ -149,12 +153,13 @@ type Recovery struct {
 type Log struct {
 	cfg      Config
 	salt     uint64
-	seed     uint32 // seedOf(salt)
 	recovery Recovery
 
 	write  sync.Mutex // the writer's state
 	file   vfs.File
-	err    error // what failed, for good
+	seed   uint32 // seedOf the file
+	tail   bool   // behind the end are bytes of an earlier use of the file
+	err    error  // what failed, for good
 	seq    uint64
 	synced uint64
 	chain  uint32
@@ -165,6 +170,8 @@ type Log struct {
 	end      Mark
 	changed  chan struct{}
 	closed   bool
+	reading  map[uint64]int // readers by number of the file
+	spare    uint64         // number of the file that waits for reuse, 0 = none
 
 	published atomic.Uint64 // entries that readers may read
 	drop      sync.Mutex    // one DropBefore at a time
@@ -342,17 +349,7 @@ func (l *Log) rotate() error {
 // startFile makes a file that begins with the groups that fill appends, makes
 // it durable under its name, and writes there from then on.
 func (l *Log) startFile(s segment, fill func(f vfs.File, s *segment) error) error {
-	name := path(l.cfg.Dir, s.number)
-	if err := l.writeFile(name+tmpSuffix, &s, fill); err != nil {
-		return fmt.Errorf("make segment %d: %w", s.number, err)
-	}
-	if err := l.cfg.FS.Rename(name+tmpSuffix, name); err != nil {
-		return fmt.Errorf("make segment %d: %w", s.number, err)
-	}
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
-		return fmt.Errorf("make segment %d: %w", s.number, err)
-	}
-	file, err := l.cfg.FS.Append(name)
+	file, recycled, err := l.makeFile(&s, fill)
 	if err != nil {
 		return fmt.Errorf("make segment %d: %w", s.number, err)
 	}
@@ -361,7 +358,7 @@ func (l *Log) startFile(s segment, fill func(f vfs.File, s *segment) error) erro
 			return errors.Join(fmt.Errorf("close segment %d: %w", s.number-1, err), file.Close())
 		}
 	}
-	l.file = file
+	l.file, l.seed, l.tail = file, seedOf(l.salt, s.number), recycled > s.length
 	l.mu.Lock()
 	l.segments = append(l.segments, s)
 	l.end = Mark{File: s.number, Length: s.length, Entries: max(l.end.Entries, s.firstOrdinal)}
@@ -369,12 +366,30 @@ func (l *Log) startFile(s segment, fill func(f vfs.File, s *segment) error) erro
 	return nil
 }
 
-func (l *Log) writeFile(name string, s *segment, fill func(f vfs.File, s *segment) error) error {
-	f, err := l.cfg.FS.Create(name)
+// makeFile returns the file, at the place where writing goes on, and how many bytes
+// it had before.
+func (l *Log) makeFile(s *segment, fill func(f vfs.File, s *segment) error) (file vfs.File, recycled int64, err error) {
+	name := path(l.cfg.Dir, s.number)
+	f, as, recycled, err := l.blank(name + tmpSuffix)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	_, err = f.Write(s.encode(nil, l.salt))
+	if err := l.fillFile(f, s, fill); err != nil {
+		return nil, 0, err
+	}
+	if err := l.cfg.FS.Rename(as, name); err != nil {
+		return nil, 0, err
+	}
+	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+		return nil, 0, err
+	}
+	file, err = l.cfg.FS.Overwrite(name, s.length)
+	return file, recycled, err
+}
+
+// fillFile writes the file's header and what fill adds, syncs and closes it.
+func (l *Log) fillFile(f vfs.File, s *segment, fill func(f vfs.File, s *segment) error) error {
+	_, err := f.Write(s.encode(nil, l.salt))
 	s.length = fileHeaderBytes
 	if err == nil && fill != nil {
 		err = fill(f, s)
@@ -434,7 +449,7 @@ func (l *Log) DropBefore(ordinal uint64) error {
 		oldest := l.segments[0]
 		l.segments = slices.Clone(l.segments[1:])
 		l.mu.Unlock()
-		if err := l.removeOldest(oldest.number); err != nil {
+		if err := l.retire(oldest.number); err != nil {
 			// It stays the oldest, so that no younger one goes before it.
 			l.mu.Lock()
 			l.segments = append([]segment{oldest}, l.segments...)
@@ -442,16 +457,6 @@ func (l *Log) DropBefore(ordinal uint64) error {
 			return fmt.Errorf("drop segment %d: %w", oldest.number, err)
 		}
 	}
-}
-
-// removeOldest makes the removal durable before the next one: a crash that kept
-// an older name and lost a newer one would look like damage.
-func (l *Log) removeOldest(number uint64) error {
-	err := l.cfg.FS.Remove(path(l.cfg.Dir, number))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return l.cfg.FS.SyncDir(l.cfg.Dir)
 }
 
 // Close ends the log without syncing it. Readers that have caught up get
@@ -470,13 +475,17 @@ func (l *Log) Close() error {
 	}
 	l.changed = nil
 	l.mu.Unlock()
+	var err error
 	if l.err == nil {
 		l.err = fmt.Errorf("log %s: %w", l.cfg.Dir, ErrClosed)
+		if l.tail {
+			err = l.file.Truncate(l.end.Length) // so that the next Open finds nothing to cut
+		}
 	}
 	if l.file == nil {
 		return nil
 	}
-	if err := l.file.Close(); err != nil {
+	if err := errors.Join(err, l.file.Close()); err != nil {
 		return fmt.Errorf("close log %s: %w", l.cfg.Dir, err)
 	}
 	return nil

@@ -129,6 +129,11 @@ func (f *Faults) Create(name string) (File, error) { return f.open("create", nam
 // Append implements FS.
 func (f *Faults) Append(name string) (File, error) { return f.open("append", name, f.under.Append) }
 
+// Overwrite implements FS.
+func (f *Faults) Overwrite(name string, at int64) (File, error) {
+	return f.open("overwrite", name, func(name string) (File, error) { return f.under.Overwrite(name, at) })
+}
+
 // Open implements FS.
 func (f *Faults) Open(name string) (File, error) { return f.open("open", name, f.under.Open) }
 

@@ -118,6 +118,21 @@ func (m *Mem) Append(name string) (File, error) {
 	return f, nil
 }
 
+// Overwrite implements FS.
+func (m *Mem) Overwrite(name string, at int64) (File, error) {
+	name = clean(name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	node := m.names[name]
+	if node == nil {
+		return nil, pathError("overwrite", name, fs.ErrNotExist)
+	}
+	if at < 0 {
+		return nil, pathError("overwrite", name, fs.ErrInvalid)
+	}
+	return &memFile{m: m, name: name, node: node, at: at, write: true}, nil
+}
+
 func (m *Mem) openWrite(op, name string) (*memFile, error) {
 	if m.dirs[name] != nil {
 		return nil, pathError(op, name, fmt.Errorf("is a folder: %w", fs.ErrExist))

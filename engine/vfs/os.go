@@ -34,6 +34,18 @@ func (OS) Append(name string) (File, error) {
 	return f, nil
 }
 
+// Overwrite implements FS.
+func (OS) Overwrite(name string, at int64) (File, error) {
+	f, err := open(name, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.(*osFile).f.Seek(at, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // Open implements FS.
 func (OS) Open(name string) (File, error) { return open(name, os.O_RDONLY) }
 

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// File is an open file. Write appends at the file's own write position, which
-// stands at the end after Append and at 0 after Create. ReadAt may be called
+// File is an open file. Write goes on at the file's own write position, which
+// stands at the end after Append, at 0 after Create and where it was asked for
+// after Overwrite. ReadAt may be called
 // from any goroutine; everything else from one at a time.
 type File interface {
 	io.Writer
@@ -38,6 +39,10 @@ type FS interface {
 	Create(name string) (File, error)
 	// Append opens an existing or new file for reading and for writing at its end.
 	Append(name string) (File, error)
+	// Overwrite opens an existing file for reading and for writing over what is
+	// there, from byte at on. Unlike Create it keeps the file's room on the disk,
+	// so that a sync of what is written need not make any room durable.
+	Overwrite(name string, at int64) (File, error)
 	// Open opens an existing file for reading only.
 	Open(name string) (File, error)
 	Remove(name string) error

@@ -75,7 +75,11 @@ func (c *consumer) open(alone bool) error {
 	if first := c.place.log.First(); c.progress.low < first {
 		c.progress.settle(run{c.progress.low, first}) // dropped by retention
 	}
-	notes, err := openNotes(c.place.fs, c.path(), func([]byte) error { return nil }, c.progress.appendWhole)
+	room := int64(0)
+	if !alone {
+		room = noteFileMax // its notes are synced one by one
+	}
+	notes, err := openNotes(c.place.fs, c.path(), room, func([]byte) error { return nil }, c.progress.appendWhole)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,9 @@
 // # Note files
 //
 // Positions and published marks are kept in a pair of files that take turns.
-// Each is a run of records; the last one that is whole counts, later ones win:
+// Each is a run of records, with what is left of an earlier turn behind it. Of the
+// two files that one counts whose first record has the higher sequence; its last
+// record that is whole ends it, later ones win:
 //
 //	+-------+--------+----------+------+
 //	| crc   | length | sequence | body |
@@ -50,5 +52,7 @@
 //	runs     uv count, then for each: uv gap since the end of the one before, uv length
 //	tries    uv count, then for each: uv entry, uv attempts so far
 //
-// A file that has grown past 256 KiB is synced and the other one begins anew.
+// A file that holds more than 256 KiB is synced and the other one begins anew: it is
+// written over from its beginning. What stands behind its last record is older, which
+// its sequence tells: records of a file have consecutive ones.
 package local

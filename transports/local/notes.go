@@ -16,14 +16,19 @@ const (
 	noteHeader  = 16
 	noteFileMax = 256 << 10 // bytes; then the other file of the pair begins
 	noteBodyMax = 4 << 20   // a longer body is damage: a full window of runs takes less
+	// noteLeap is how far the sequence leaps when a pair is opened: past whatever an
+	// earlier run wrote behind the last record that counted. A file holds fewer records.
+	noteLeap = 1 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// notes is a pair of append-only files that take turns. The caller serialises
+// notes is a pair of files that take turns. Each is written over from its beginning
+// when its turn comes: what it held before has lower sequences. The caller serialises
 // all calls.
 type notes struct {
 	fs       vfs.FS
+	name     string
 	files    [2]vfs.File
 	current  int
 	size     int64
@@ -36,16 +41,18 @@ type notes struct {
 
 func noteNames(name string) [2]string { return [2]string{name + ".a", name + ".b"} }
 
-// openNotes hands the bodies of the records found to apply, then begins a new
-// file with what whole gives, so that a torn end is never written after.
-func openNotes(fsys vfs.FS, name string, apply func(body []byte) error, whole func(dst []byte) []byte) (*notes, error) {
+// openNotes hands the bodies of the records found to apply, then begins the other
+// file with what whole gives, so that a torn end is never written after. The files
+// get room bytes on the disk: syncs of notes that stay within need not make room
+// durable.
+func openNotes(fsys vfs.FS, name string, room int64, apply func(body []byte) error, whole func(dst []byte) []byte) (*notes, error) {
 	last, err := readNotes(fsys, name, apply)
 	if err != nil {
 		return nil, err
 	}
-	n := &notes{fs: fsys, whole: whole, limit: noteFileMax, sequence: last.sequence, current: last.file}
-	for i, file := range noteNames(name) {
-		if n.files[i], err = fsys.Append(file); err != nil {
+	n := &notes{fs: fsys, name: name, whole: whole, limit: noteFileMax, sequence: last.sequence + noteLeap, current: last.file}
+	for i := range n.files {
+		if err = n.open(i, room); err != nil {
 			n.close()
 			return nil, fmt.Errorf("open note file: %w", err)
 		}
@@ -58,6 +65,19 @@ func openNotes(fsys vfs.FS, name string, apply func(body []byte) error, whole fu
 		return nil, fmt.Errorf("open note file %s: %w", name, err)
 	}
 	return n, nil
+}
+
+// open opens a file of the pair, to be read only until its turn comes.
+func (n *notes) open(i int, room int64) (err error) {
+	if n.files[i], err = n.fs.Append(noteNames(n.name)[i]); err != nil {
+		return err
+	}
+	size, err := n.files[i].Size()
+	if err != nil || size >= room {
+		return err
+	}
+	_, err = n.files[i].Write(make([]byte, room-size))
+	return err
 }
 
 // lastNote is where reading ended: the file that counted and its last record.
@@ -168,14 +188,25 @@ func (n *notes) turn() error {
 		return err
 	}
 	n.current = 1 - n.current
-	if err := n.files[n.current].Truncate(0); err != nil {
+	if err := n.rewind(); err != nil {
 		return n.fail("begin", err)
 	}
-	n.size = 0
 	if err := n.write(n.whole(nil)); err != nil {
 		return err
 	}
 	return n.sync()
+}
+
+// rewind goes to the beginning of the file whose turn it is.
+func (n *notes) rewind() error {
+	err := n.files[n.current].Close()
+	n.files[n.current] = nil
+	if err != nil {
+		return err
+	}
+	n.size = 0
+	n.files[n.current], err = n.fs.Overwrite(noteNames(n.name)[n.current], 0)
+	return err
 }
 
 func (n *notes) sync() error {

@@ -37,7 +37,7 @@ func writeNotes(fsys vfs.FS) (written, synced uint64, err error) {
 		return 0, 0, err
 	}
 	body := func(dst []byte) []byte { return binary.LittleEndian.AppendUint64(dst, written) }
-	n, err := openNotes(fsys, "/n/x", func([]byte) error { return nil }, body)
+	n, err := openNotes(fsys, "/n/x", 200, func([]byte) error { return nil }, body)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -106,7 +106,7 @@ func TestNotesOutliveAKillThenACrash(t *testing.T) {
 			mem := vfs.NewMem()
 			written, synced, _ := writeNotes(vfs.NewFaults(mem, vfs.Fault{At: killed}))
 			last := uint64(0)
-			n, err := openNotes(vfs.NewFaults(mem, vfs.Fault{At: crashed}), "/n/x",
+			n, err := openNotes(vfs.NewFaults(mem, vfs.Fault{At: crashed}), "/n/x", 200,
 				func(body []byte) error { last = binary.LittleEndian.Uint64(body); return nil },
 				func(dst []byte) []byte { return binary.LittleEndian.AppendUint64(dst, last) })
 			if err == nil {

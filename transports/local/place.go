@@ -142,7 +142,7 @@ func (p *place) open() error {
 		return err
 	}
 	p.log = log
-	p.note, err = openNotes(p.fs, filepath.Join(p.dir(), "published"),
+	p.note, err = openNotes(p.fs, filepath.Join(p.dir(), "published"), 0,
 		func(body []byte) (err error) { p.marked, err = parseMark(body); return err },
 		func(dst []byte) []byte { return appendMark(dst, p.marked) })
 	if err != nil {
