@@ -86,7 +86,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.configFile, "config", "c", "weir.yaml", "the configuration file")
 	flags.BoolVar(&p.json, "json", false, "print one JSON envelope instead of text")
 	p.nodeFlags(flags)
-	root.AddCommand(p.runCommand(), p.checkCommand(), p.queueCommand(), p.pluginCommand(), p.schemaCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.checkCommand(), p.statusCommand(), p.queueCommand(), p.pluginCommand(), p.schemaCommand(), p.versionCommand())
 	return root
 }
 

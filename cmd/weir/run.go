@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weir-project/weir/engine"
+	"github.com/weir-project/weir/engine/admin"
 	"github.com/weir-project/weir/engine/config"
 )
 
@@ -75,15 +77,39 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	if o.once {
 		watch.idle = stop
 	}
+	closeAdmin, err := p.serveAdmin(eng, log)
+	if err != nil {
+		return answer{}, errors.Join(err, eng.Close())
+	}
 	start := time.Now()
 	endWatch := watch.start()
 	err = eng.Run(ctx)
 	endWatch()
+	err = errors.Join(err, closeAdmin())
 	s := summarize(eng.Status(), time.Since(start))
 	if err == nil {
 		s.next = nextCommands(plan, s, p.configFlag(configGiven))
 	}
 	return answer{result: s, text: s.print}, err
+}
+
+// adminDrain is how long requests may take that are under way when a run ends.
+const adminDrain = 2 * time.Second
+
+// serveAdmin opens the API of an engine; the function it returns closes it.
+func (p *program) serveAdmin(eng *engine.Engine, log *slog.Logger) (end func() error, err error) {
+	s, err := admin.New(admin.Config{Engine: eng, Version: version, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), adminDrain)
+		defer cancel()
+		return s.Close(ctx)
+	}, nil
 }
 
 // profileTo begins a CPU profile; the function it returns ends it.

@@ -226,7 +226,7 @@ func TestLayersOfTheNode(t *testing.T) {
 func TestReferences(t *testing.T) {
 	env := map[string]string{"N": "8", "NAME": "out", "EMPTY": "", "DIGITS": "0123", "DOLLAR": "${N}"}
 	text := `version: 1
-node: {lanes: "${N}", admin: {listen: "127.0.0.1:1", token: "a${DIGITS}b"}}
+node: {lanes: "${N}", admin: {listen: "127.0.0.1:1", token: "a-long-token-${DIGITS}b"}}
 sources:
   in:
     memory: {}
@@ -251,7 +251,7 @@ routes: {all: {filter: p, to: ["${NAME}"], when: {data: {n: ["${N}", 1]}}}}
 		p.Sinks[0].Settings.String("secret"), string(p.Routes[0].When), p.Routes[0].To[0],
 	}
 	want := []string{
-		"a0123b", "/fallback/$/$x/from-file", `{"plain":8,"quoted":"8","dollars":"$8"}`,
+		"a-long-token-0123b", "/fallback/$/$x/from-file", `{"plain":8,"quoted":"8","dollars":"$8"}`,
 		"0123", `{"data":{"n":["8",1]}}`, "out",
 	}
 	if !slices.Equal(got, want) {

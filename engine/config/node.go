@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -55,6 +54,10 @@ func nodeSettings(n *Node) []nodeSetting {
 		{NodeSetting{Path: "log.format", Default: "text", Doc: "Form of the log."}, text(&n.Log.Format, "text", "json")},
 		{NodeSetting{Path: "admin.listen", Default: "", Doc: "Address host:port of the API; none without it."}, text(&n.Admin.Listen)},
 		{NodeSetting{Path: "admin.token", Default: "", Doc: "What clients of the API must show; by reference only.", Secret: true}, text(&n.Admin.Token)},
+		{NodeSetting{Path: "admin.hosts", Default: "", Doc: "Further names by which clients may reach the API."}, hostNames(&n.Admin.Hosts)},
+		{NodeSetting{Path: "admin.tls.cert", Default: "", Doc: "Certificate of the API, a PEM file."}, text(&n.Admin.TLS.Cert)},
+		{NodeSetting{Path: "admin.tls.key", Default: "", Doc: "Its key, a PEM file."}, text(&n.Admin.TLS.Key)},
+		{NodeSetting{Path: "admin.tls.client_ca", Default: "", Doc: "Clients of the API must have a certificate of this authority, a PEM file."}, text(&n.Admin.TLS.ClientCA)},
 	}
 	for i := range settings {
 		s := &settings[i]
@@ -67,36 +70,46 @@ func nodeSettings(n *Node) []nodeSetting {
 // nodeMembers describes the section in the file. Its values are only collected:
 // environment and flags may come before them.
 func nodeMembers(settings []nodeSetting, collected map[string]*node) []member {
-	var members []member
-	groups := map[string]int{}
-	inner := map[string][]member{}
-	for _, s := range settings {
-		path := strings.TrimPrefix(s.Path, "node.")
-		leaf := member{doc: s.Doc, reader: reader{
+	type leaf struct {
+		rest []string // names below this level
+		member
+	}
+	var level func(leaves []leaf) []member
+	level = func(leaves []leaf) []member {
+		var members []member
+		below := map[string][]leaf{}
+		for _, l := range leaves {
+			name := l.rest[0]
+			if len(l.rest) == 1 {
+				l.name = name
+				members = append(members, l.member)
+				continue
+			}
+			if below[name] == nil {
+				members = append(members, member{name: name})
+			}
+			l.rest = l.rest[1:]
+			below[name] = append(below[name], l)
+		}
+		for i := range members {
+			if inner := below[members[i].name]; inner != nil {
+				members[i].reader = object(level(inner)...)
+			}
+		}
+		return members
+	}
+	leaves := make([]leaf, len(settings))
+	for i, s := range settings {
+		leaves[i] = leaf{strings.Split(strings.TrimPrefix(s.Path, "node."), "."), member{doc: s.Doc, reader: reader{
 			read: func(_ *findings, n *node, at string) {
 				if !n.isNull() {
 					collected[at] = n
 				}
 			},
 			schema: s.schema,
-		}}
-		group, name, nested := strings.Cut(path, ".")
-		if !nested {
-			leaf.name = path
-			members = append(members, leaf)
-			continue
-		}
-		leaf.name = name
-		inner[group] = append(inner[group], leaf)
-		if _, ok := groups[group]; !ok {
-			groups[group] = len(members)
-			members = append(members, member{name: group})
-		}
+		}}}
 	}
-	for group, i := range groups {
-		members[i].reader = object(inner[group]...)
-	}
-	return members
+	return level(leaves)
 }
 
 func (f *file) nodeReader() reader {
@@ -234,27 +247,7 @@ func (f *file) checkNode(v *viper.Viper, section *node) {
 		f.add(f.placeOf("node.limits.in_flight_bytes", section), "node.limits.in_flight_bytes",
 			fmt.Sprintf("less than one event (node.limits.event is %s)", formatSize(int64(n.Limits.Event))), "")
 	}
-	if n.Admin.Listen != "" {
-		f.checkAdmin(section)
-	}
-}
-
-// checkAdmin refuses an API that anybody could use (I13).
-func (f *file) checkAdmin(section *node) {
-	admin := f.plan.Node.Admin
-	at := f.placeOf("node.admin.listen", section)
-	host, _, err := net.SplitHostPort(admin.Listen)
-	if err != nil {
-		f.add(at, "node.admin.listen", "not an address host:port", "such as 127.0.0.1:8080")
-		return
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		f.add(at, "node.admin.listen", "not a loopback address: that needs TLS, which is not available in this version",
-			"listen on 127.0.0.1 and put a TLS proxy before it")
-	}
-	if admin.Token == "" {
-		f.add(at, "node.admin.token", "is missing: an API over TCP needs one", "token: ${WEIR_TOKEN}")
-	}
+	f.checkAdmin(section)
 }
 
 func (f *file) placeOf(path string, otherwise *node) place {

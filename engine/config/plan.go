@@ -62,8 +62,16 @@ type Log struct {
 
 // Admin is the API over TCP; the socket in the data folder is always there.
 type Admin struct {
-	Listen string // host:port; "" = no TCP
-	Token  string // secret
+	Listen string   // host:port; "" = no TCP
+	Token  string   // secret
+	Hosts  []string // further names by which clients may reach it
+	TLS    AdminTLS
+}
+
+// AdminTLS is the certificate of the API over TCP. Paths are absolute.
+type AdminTLS struct {
+	Cert, Key string // PEM files; "" = no TLS
+	ClientCA  string // PEM file: clients must have a certificate of it; "" = they need none
 }
 
 // Source is an inbound end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-project/weir/engine/commit"
 	"github.com/weir-project/weir/engine/config"
@@ -51,6 +52,7 @@ type sink struct {
 	original bool
 
 	bounded transports.Bounded // nil = no bound of its own
+	full    atomic.Int64       // since when sources wait for room in it, in nanoseconds since 1970; 0 = they do not
 	staged  transports.Staged  // takes part in the commit, at this stage
 	stage   int
 

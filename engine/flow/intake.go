@@ -161,9 +161,13 @@ func (f *Flow) sinksHaveRoom(ctx context.Context) bool {
 		for told := false; s.bounded != nil; {
 			_, bytes := f.held()
 			if s.bounded.Room() >= 2*(bytes+int64(f.cfg.ChunkBytes)) {
+				if told {
+					s.full.Store(0)
+				}
 				break
 			}
 			if !told {
+				s.full.CompareAndSwap(0, time.Now().UnixNano())
 				f.cfg.Log.Warn("sink is full: sources wait", "sink", s.name, "room", s.bounded.Room())
 				told = true
 			}

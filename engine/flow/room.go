@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // room is the in-flight limit in events and bytes. A source is asked only while there
@@ -16,6 +17,7 @@ type room struct {
 	maxEvents int64
 	maxBytes  int64
 	waiting   bool
+	since     time.Time     // of waiting
 	changed   chan struct{} // closed and renewed when room was given back to somebody who waits
 }
 
@@ -40,7 +42,9 @@ func (r *room) until(ctx context.Context, so func() bool) bool {
 			return true
 		}
 		changed := r.changed
-		r.waiting = true
+		if !r.waiting {
+			r.waiting, r.since = true, time.Now()
+		}
 		r.mu.Unlock()
 		select {
 		case <-changed:
@@ -96,4 +100,15 @@ func (r *room) held() (events, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.events, r.bytes
+}
+
+// full says since when somebody waits for room, and for which; the zero time = nobody does.
+func (r *room) full() (since time.Time, events bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	events = r.events*2 >= r.maxEvents
+	if !r.waiting || !events && r.bytes*2 < r.maxBytes {
+		return time.Time{}, false // nobody, or somebody who waits for all to be settled
+	}
+	return r.since, events
 }

@@ -25,6 +25,8 @@ const closeLimit = 10 * time.Second
 // something fails that must not be worked around (I4). It closes everything.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.end()
+	defer f.enter(Stopped)
+	f.enter(Opening)
 	f.log.Start()
 	if err := f.announce(f.gen.Load()); err != nil {
 		return errors.Join(err, f.close(context.Background()))
@@ -44,7 +46,10 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
 	}
+	f.enter(Running)
+	defer context.AfterFunc(ctx, func() { f.enter(Draining) })()
 	err := f.ask(ctx)
+	f.enter(Draining)
 	err = errors.Join(err, f.drain(ctx))
 	for _, s := range f.ends.Load().sinks {
 		err = errors.Join(err, s.stop())

@@ -72,6 +72,7 @@ type Flow struct {
 	broken  chan struct{} // closed at the first failure
 	once    sync.Once
 	closed  atomic.Bool
+	phase   atomic.Uint32 // a Phase
 
 	letterCounts counts // by reason
 	routeCounts  counts // events taken, by route

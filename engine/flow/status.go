@@ -34,6 +34,7 @@ func (c *counts) all() map[string]uint64 {
 // Status is what the flow has done since it started, but for the Before counts.
 // Outcomes count events whose records are durable.
 type Status struct {
+	Phase             Phase
 	Epoch, Generation uint64
 	Sources           map[string]SourceStatus
 	Sinks             map[string]SinkStatus
@@ -42,6 +43,8 @@ type Status struct {
 	InFlight          int64             // events
 	InFlightBytes     int64
 	LogBytes          int64
+	Lanes             int
+	Waits             []Wait // what waits for what, at this moment
 	Failure           error
 }
 
@@ -66,10 +69,11 @@ type SinkStatus struct {
 func (f *Flow) Status() Status {
 	events, bytes := f.held()
 	st := Status{
+		Phase: Phase(f.phase.Load()),
 		Epoch: f.epoch, Generation: f.gen.Load().Number,
 		Sources: map[string]SourceStatus{}, Sinks: map[string]SinkStatus{},
 		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(),
-		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Failure: f.Err(),
+		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Lanes: len(f.lanes), Waits: f.waits(), Failure: f.Err(),
 	}
 	at := f.ends.Load()
 	for _, s := range f.statusSources(at) {
