@@ -197,6 +197,8 @@ type Log struct {
 	stages atomic.Pointer[[]*stage]
 	retain atomic.Pointer[func() uint64]
 
+	preamble atomic.Pointer[func() [][]byte]
+
 	mu       sync.Mutex
 	err      error                      // why the log failed
 	marks    map[string]transports.Mark // last committed, of all names ever seen
@@ -401,6 +403,12 @@ func (l *Log) Segments() []segment.Info { return l.seg.Segments() }
 // Retain sets a hook that says from which ordinal on the log is still wanted.
 // Snapshot and Trim keep segments that hold later ones.
 func (l *Log) Retain(from func() (ordinal uint64)) { l.retain.Store(&from) }
+
+// Preamble sets a hook for records that each file of the log is to hold near its
+// beginning, such as the names that its other records count on, so that they stay
+// when older files go. Where they are large they are written less often: preambles are
+// at most a sixteenth of the log. The hook is called by the goroutine that writes.
+func (l *Log) Preamble(records func() [][]byte) { l.preamble.Store(&records) }
 
 // Trim removes the segments that no kept snapshot needs and Retain does not
 // hold back.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/weir-project/weir/engine/vfs"
 )
@@ -75,13 +74,8 @@ func checkFormat(fsys vfs.FS, dir string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	digits, ok := strings.CutPrefix(strings.TrimSpace(string(b[:n])), formatName)
-	version, err := strconv.Atoi(digits)
-	switch {
-	case !ok || err != nil || version < 1:
-		return fmt.Errorf("FORMAT is %q, want %q and a version", b[:n], formatName)
-	case version > FormatVersion:
-		return fmt.Errorf("%w: the folder has version %d, this program knows up to %d", ErrNewerFormat, version, FormatVersion)
+	if err := knownFormat(b[:n]); err != nil {
+		return err
 	}
 	// A program that was killed may have left the name without making it durable.
 	return fsys.SyncDir(dir)

@@ -23,7 +23,7 @@ type Record struct {
 
 // Records reads committed records in order. It is for one goroutine at a time.
 type Records struct {
-	log  *Log
+	seg  *segment.Log
 	r    *segment.Reader
 	from uint64 // records before are skipped
 	mark func(name string, m transports.Mark)
@@ -35,12 +35,14 @@ type Records struct {
 
 // Records returns an iterator that begins with the record at ordinal from, or
 // the next after it; see Held. segment.ErrDropped says that from is no longer held.
-func (l *Log) Records(from uint64) (*Records, error) {
-	r, err := l.seg.Reader(from)
+func (l *Log) Records(from uint64) (*Records, error) { return newRecords(l.seg, from) }
+
+func newRecords(seg *segment.Log, from uint64) (*Records, error) {
+	r, err := seg.Reader(from)
 	if err != nil {
 		return nil, fmt.Errorf("read commit log: %w", err)
 	}
-	return &Records{log: l, r: r, from: from}, nil
+	return &Records{seg: seg, r: r, from: from}, nil
 }
 
 // Changed returns a channel that is closed when more is committed or the log is
@@ -84,11 +86,14 @@ func (r *Records) next(heads bool) (Record, error) {
 	}
 }
 
+// Group says where the group of the record that Next returned last is.
+func (r *Records) Group() segment.Group { return r.r.Group() }
+
 func (r *Records) reopen(ordinal uint64) error {
 	if err := r.r.Close(); err != nil {
 		return err
 	}
-	reader, err := r.log.seg.Reader(ordinal)
+	reader, err := r.seg.Reader(ordinal)
 	if err != nil {
 		return fmt.Errorf("read commit log: %w", err)
 	}

@@ -21,8 +21,10 @@ type writer struct {
 	dirty   []*stage
 	head    []byte
 	framed  []byte
-	since   int64 // bytes of log since the last snapshot began
-	last    int64 // bytes of the last group
+	since   int64  // bytes of log since the last snapshot began
+	last    int64  // bytes of the last group
+	file    uint64 // of the log, when the preamble was written last
+	owed    int64  // bytes of log until the preamble may be written again
 	timer   *time.Timer
 	running chan struct{}
 	results chan result
@@ -232,7 +234,7 @@ func (l *Log) commit() (publishErr, err error) {
 	at := l.Now()
 	w.head = encodeHead(w.head[:0], at, l.cfg.Now(), w.dirty)
 	w.framed = segment.Frame(w.framed[:0], w.head)
-	count := 1
+	count := 1 + l.preface()
 	for _, t := range w.group {
 		if len(t.Record) > 0 {
 			w.framed = segment.Frame(w.framed, t.Record)
@@ -246,6 +248,7 @@ func (l *Log) commit() (publishErr, err error) {
 		return nil, err
 	}
 	w.since += int64(len(w.framed))
+	w.owed -= int64(len(w.framed))
 	l.mu.Lock()
 	l.at = at
 	for _, st := range w.dirty {
@@ -259,6 +262,30 @@ func (l *Log) commit() (publishErr, err error) {
 		}
 	}
 	return publishErr, nil
+}
+
+// preambleShare bounds what preambles add to the log: this part of it.
+const preambleShare = 16
+
+// preface begins a group with the preamble where the log has gone on in a new file
+// since it was written last.
+func (l *Log) preface() (count int) {
+	w, preamble := &l.writer, l.preamble.Load()
+	file := l.seg.End().File
+	if preamble == nil || file == w.file || w.owed > 0 {
+		return 0
+	}
+	if w.file == 0 {
+		w.file = file // whoever started the log has just written what is to be known
+		return 0
+	}
+	w.file = file
+	for _, record := range (*preamble)() {
+		w.framed = segment.Frame(w.framed, record)
+		w.owed += int64(len(record)) * preambleShare
+		count++
+	}
+	return count
 }
 
 func (l *Log) appendStages() error {

@@ -56,6 +56,7 @@ type lane struct {
 	entry       transports.Entry
 	scratch     []byte
 	record      journal.Entry
+	outputs     []uint32 // of record
 	letterBytes []byte
 
 	open *ticket      // what the next record is made of

@@ -28,6 +28,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	defer f.enter(Stopped)
 	f.enter(Opening)
 	f.log.Start()
+	f.log.Preamble(func() [][]byte { return [][]byte{f.announcement(f.gen.Load())} })
 	if err := f.announce(f.gen.Load()); err != nil {
 		return errors.Join(err, f.close(context.Background()))
 	}
@@ -85,9 +86,7 @@ func (f *Flow) ask(ctx context.Context) error {
 func (f *Flow) announce(g *Generation) error {
 	done := make(chan error, 1)
 	t := &commit.Ticket{
-		Record: journal.AppendGeneration(nil, &journal.Generation{
-			Epoch: f.epoch, Number: g.Number, Digest: g.Digest, Routes: g.routeNames(), Sinks: g.sinks,
-		}),
+		Record:    f.announcement(g),
 		Committed: func(err error) { done <- err },
 	}
 	if err := f.log.Submit(f.life, t); err != nil {
@@ -201,6 +200,7 @@ func (f *Flow) redelivered(ctx context.Context, s *sink, ended []dispatch.Ended)
 	dead := f.deadSink()
 	for i := range ended {
 		list[i] = ended[i].Redelivery
+		nameParked(&list[i], &ended[i])
 		if list[i].Outcome != journal.Dead || dead == nil {
 			continue
 		}

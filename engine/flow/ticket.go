@@ -146,6 +146,7 @@ func (l *lane) entryOf(r ref) {
 	}
 	if it.routeCount > 0 {
 		l.record.Routes = c.routesOf(it)
+		l.record.Taken = l.outputsOf(r)
 	}
 	if it.extra != nil {
 		l.record.Notes = it.extra.notes

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -29,6 +30,7 @@ func collect(t require, record []byte) []seen {
 		c.Entry.ID = bytes.Clone(e.ID)
 		c.Entry.Notes = append([]Note(nil), e.Notes...)
 		c.Entry.Routes = append([]uint32(nil), e.Routes...)
+		c.Entry.Taken = append([]uint32(nil), e.Taken...)
 		all = append(all, c)
 		return nil
 	}})
@@ -61,6 +63,7 @@ func drawEntry(t *rapid.T) Entry {
 		}
 	}
 	e.Routes = rapid.SliceOfN(rapid.Uint32(), 0, 5).Draw(t, "routes")
+	e.Taken = rapid.SliceOfN(rapid.Uint32Range(0, 5), len(e.Routes), len(e.Routes)).Draw(t, "taken")
 	for range rapid.IntRange(0, 2).Draw(t, "notes") {
 		e.Notes = append(e.Notes, Note{
 			Route: rapid.Uint32().Draw(t, "route"), Sink: rapid.Uint32().Draw(t, "sink"),
@@ -111,7 +114,7 @@ func normal(e *Entry) {
 		e.ID = nil
 	}
 	if len(e.Routes) == 0 {
-		e.Routes = nil
+		e.Routes, e.Taken = nil, nil
 	}
 	if len(e.Notes) == 0 {
 		e.Notes = nil
@@ -123,14 +126,16 @@ func TestGolden(t *testing.T) {
 	var w Writer
 	w.Begin(3, 7)
 	w.Section(&Section{Source: "orders", Partition: "p0", LowOrdinal: 90, Low: []byte("L"), First: 100, End: 900, Total: 5, Start: []byte("a"), Next: []byte("b")})
-	w.Entry(&Entry{Ordinal: 100, Outcome: Delivered, Identified: true, Hi: 1, Lo: 2, Key: 1, Claimed: true, Data: 3, HasVersion: true, Version: 300, ID: []byte("id-1"), Routes: []uint32{0, 200}})
+	w.Entry(&Entry{Ordinal: 100, Outcome: Delivered, Identified: true, Hi: 1, Lo: 2, Key: 1, Claimed: true, Data: 3, HasVersion: true, Version: 300, ID: []byte("id-1"), Routes: []uint32{0, 200}, Taken: []uint32{NoOutputs, 5}})
 	w.Entry(&Entry{Ordinal: 220, Outcome: Refused, Key: 9, Sub: 1, Reason: "invalid_json"})
 	w.Entry(&Entry{Ordinal: 210, Outcome: Delivered, Identified: true, Hi: 5, Lo: 6, Key: 8, Notes: []Note{{Route: 1, Sink: 2, Outcome: Parked, Attempts: 4, Reason: "down"}}})
 	w.End()
 	records := [][]byte{
 		w.Bytes,
-		AppendGeneration(nil, &Generation{Epoch: 3, Number: 7, Digest: "d", Routes: []string{"r"}, Sinks: []string{"s", "t"}}),
-		AppendRedelivered(nil, 3, "s", []Redelivery{{Ordinal: 11, Outcome: Dead, Attempts: 2, Reason: "poison"}}),
+		AppendGeneration(nil, &Generation{Epoch: 3, Number: 7, Digest: "d", Routes: []string{"r", "q"}, Sinks: []string{"s", "t"},
+			Exits: []Exit{{To: []uint32{1, 0}}, {Outputs: []Output{{"eu", []uint32{0}}, {Name: "us"}}, Else: []uint32{1}}}, Unmatched: []uint32{1}}),
+		AppendRedelivered(nil, 3, "s", []Redelivery{{Ordinal: 11, Outcome: Dead, Attempts: 2, Reason: "poison", Source: "orders", ID: "id-1", Route: "r"}}),
+		AppendExported(nil, Exported{Sink: "audit", Ordinal: 300}),
 	}
 	var got bytes.Buffer
 	for _, r := range records {
@@ -152,7 +157,10 @@ func TestGolden(t *testing.T) {
 }
 
 func TestOtherRecordsComeBack(t *testing.T) {
-	g := Generation{Epoch: 1, Number: 2, Digest: "abc", Routes: []string{"a", "b"}, Sinks: []string{"c"}}
+	g := Generation{
+		Epoch: 1, Number: 2, Digest: "abc", Routes: []string{"a", "b"}, Sinks: []string{"c"},
+		Exits: []Exit{{To: []uint32{0}}, {Outputs: []Output{{"x", []uint32{0}}}, Else: []uint32{0}}}, Unmatched: []uint32{0},
+	}
 	err := Read(AppendGeneration(nil, &g), &Visitor{Generation: func(got *Generation) error {
 		if !reflect.DeepEqual(*got, g) {
 			t.Errorf("got %+v, want %+v", *got, g)
@@ -162,7 +170,16 @@ func TestOtherRecordsComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := []Redelivery{{Ordinal: 3, Outcome: Delivered, Attempts: 9}, {Ordinal: 1, Outcome: Dead, Reason: "poison"}}
+	err = Read(AppendExported(nil, Exported{"s", 9}), &Visitor{Exported: func(x Exported) error {
+		if (x != Exported{"s", 9}) {
+			t.Errorf("got %+v", x)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := []Redelivery{{Ordinal: 3, Outcome: Delivered, Attempts: 9, Source: "o", ID: "i", Route: "r"}, {Ordinal: 1, Outcome: Dead, Reason: "poison"}}
 	var got []Redelivery
 	err = Read(AppendRedelivered(nil, 4, "hook", ended), &Visitor{Redelivered: func(epoch uint64, sink string, r *Redelivery) error {
 		if epoch != 4 || sink != "hook" {
@@ -176,6 +193,40 @@ func TestOtherRecordsComeBack(t *testing.T) {
 	}
 }
 
+// TestEarlierRecordsAreRead: data folders of earlier versions stay readable.
+func TestEarlierRecordsAreRead(t *testing.T) {
+	text, err := os.ReadFile("testdata/records.1.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []uint32
+	var names []string
+	var ended []Redelivery
+	for line := range strings.FieldsSeq(string(text)) {
+		record, err := hex.DecodeString(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Read(record, &Visitor{
+			Settled:     func(_, _ uint64, _ *Section, e *Entry) error { routes = append(routes, e.Routes...); return nil },
+			Generation:  func(g *Generation) error { names = append(append(names, g.Routes...), g.Sinks...); return nil },
+			Redelivered: func(_ uint64, _ string, r *Redelivery) error { ended = append(ended, *r); return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []uint32{0, 200}; !reflect.DeepEqual(routes, want) {
+		t.Errorf("routes %v, want %v", routes, want)
+	}
+	if want := []string{"r", "s", "t"}; !reflect.DeepEqual(names, want) {
+		t.Errorf("names %v, want %v", names, want)
+	}
+	if want := []Redelivery{{Ordinal: 11, Outcome: Dead, Attempts: 2, Reason: "poison"}}; !reflect.DeepEqual(ended, want) {
+		t.Errorf("ended %v, want %v", ended, want)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	var w Writer
 	w.Begin(1, 1)
@@ -185,6 +236,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(w.Bytes)
 	f.Add(AppendGeneration(nil, &Generation{Routes: []string{"r"}}))
 	f.Add(AppendRedelivered(nil, 1, "s", []Redelivery{{Ordinal: 1, Outcome: Dead}}))
+	f.Add(AppendExported(nil, Exported{"s", 1}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, record []byte) {
 		visit := 0

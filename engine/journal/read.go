@@ -11,6 +11,7 @@ type Visitor struct {
 	Settled     func(epoch, generation uint64, s *Section, e *Entry) error
 	Generation  func(*Generation) error
 	Redelivered func(epoch uint64, sink string, r *Redelivery) error
+	Exported    func(Exported) error
 }
 
 // Read walks one record. Errors wrap ErrMalformed and name the byte offset, or
@@ -19,24 +20,26 @@ func Read(record []byte, v *Visitor) error {
 	r := reader{b: record}
 	kind := Kind(r.byte())
 	switch kind {
-	case KindSettled:
-		return r.settled(v)
-	case KindGeneration:
-		return r.generation(v)
-	case KindRedelivered:
-		return r.redelivered(v)
+	case KindSettled, kindSettled1:
+		return r.settled(v, kind == KindSettled)
+	case KindGeneration, kindGeneration1:
+		return r.generation(v, kind == KindGeneration)
+	case KindRedelivered, kindRedelivered1:
+		return r.redelivered(v, kind == KindRedelivered)
+	case KindExported:
+		return r.exported(v)
 	}
 	return fmt.Errorf("%w: kind %d at byte 0", ErrMalformed, kind)
 }
 
-// reader is a cursor whose first failure sticks; values read after it are zero.
+// reader walks bytes; its first failure sticks; values read after it are zero.
 type reader struct {
 	b   []byte
 	at  int
 	bad bool
 }
 
-func (r *reader) settled(v *Visitor) error {
+func (r *reader) settled(v *Visitor, outputs bool) error {
 	epoch, generation := r.uvarint(), r.uvarint()
 	var s Section
 	var e Entry
@@ -49,7 +52,7 @@ func (r *reader) settled(v *Visitor) error {
 		}
 		prev := s.First
 		for n := r.uvarint(); n > 0 && !r.bad; n-- {
-			r.entry(&e, prev)
+			r.entry(&e, prev, outputs)
 			prev = e.Ordinal
 			if r.bad || v.Settled == nil {
 				continue
@@ -62,8 +65,8 @@ func (r *reader) settled(v *Visitor) error {
 	return r.err()
 }
 
-func (r *reader) entry(e *Entry, prev uint64) {
-	*e = Entry{Routes: e.Routes[:0], Notes: e.Notes[:0]}
+func (r *reader) entry(e *Entry, prev uint64, outputs bool) {
+	*e = Entry{Routes: e.Routes[:0], Taken: e.Taken[:0], Notes: e.Notes[:0]}
 	e.Ordinal = prev + uint64(r.varint())
 	e.Outcome = Outcome(r.byte())
 	flags := r.byte()
@@ -89,9 +92,7 @@ func (r *reader) entry(e *Entry, prev uint64) {
 	}
 	e.ID = r.bytes()
 	if flags&flagRoutes != 0 {
-		for n := r.uvarint(); n > 0 && !r.bad; n-- {
-			e.Routes = append(e.Routes, r.uint32())
-		}
+		r.routes(e, outputs)
 	}
 	if flags&flagReason != 0 {
 		e.Reason = string(r.bytes())
@@ -107,9 +108,36 @@ func (r *reader) entry(e *Entry, prev uint64) {
 	}
 }
 
-func (r *reader) generation(v *Visitor) error {
+func (r *reader) routes(e *Entry, outputs bool) {
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		if !outputs {
+			e.Routes = append(e.Routes, r.uint32())
+			continue
+		}
+		v := r.uvarint()
+		if v>>1 > 1<<32-1 {
+			r.bad = true
+		}
+		taken := uint32(NoOutputs)
+		if v&1 != 0 {
+			taken = r.uint32()
+		}
+		e.Routes, e.Taken = append(e.Routes, uint32(v>>1)), append(e.Taken, taken)
+	}
+}
+
+func (r *reader) generation(v *Visitor, exits bool) error {
 	g := Generation{Epoch: r.uvarint(), Number: r.uvarint(), Digest: string(r.bytes())}
 	g.Routes, g.Sinks = r.names(), r.names()
+	if exits {
+		for range g.Routes {
+			if r.bad {
+				break
+			}
+			g.Exits = append(g.Exits, r.exit())
+		}
+		g.Unmatched = r.indices()
+	}
 	if err := r.err(); err != nil || v.Generation == nil {
 		return err
 	}
@@ -124,10 +152,37 @@ func (r *reader) names() []string {
 	return names
 }
 
-func (r *reader) redelivered(v *Visitor) error {
+func (r *reader) exit() (x Exit) {
+	x.To = r.indices()
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		x.Outputs = append(x.Outputs, Output{Name: string(r.bytes()), To: r.indices()})
+	}
+	x.Else = r.indices()
+	return x
+}
+
+func (r *reader) indices() (list []uint32) {
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		list = append(list, r.uint32())
+	}
+	return list
+}
+
+func (r *reader) exported(v *Visitor) error {
+	x := Exported{Sink: string(r.bytes()), Ordinal: r.uvarint()}
+	if err := r.err(); err != nil || v.Exported == nil {
+		return err
+	}
+	return v.Exported(x)
+}
+
+func (r *reader) redelivered(v *Visitor, named bool) error {
 	epoch, sink := r.uvarint(), string(r.bytes())
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
 		e := Redelivery{Ordinal: r.uvarint(), Outcome: Outcome(r.byte()), Attempts: r.uint32(), Reason: string(r.bytes())}
+		if named {
+			e.Source, e.ID, e.Route = string(r.bytes()), string(r.bytes()), string(r.bytes())
+		}
 		if r.bad || v.Redelivered == nil {
 			continue
 		}

@@ -1,11 +1,15 @@
 // Package journal is what became of every event. Lanes write it as the records
 // of the commit log, recovery and operators read it back: one format serves
 // both, so the journal cannot disagree with what the engine did.
+// A Journal answers what became of an event: it reads records from an open commit log,
+// or from outside while another process writes it, never past what is durable.
 //
-// A record is one of three kinds. Integers are unsigned varints unless sized;
-// str is a varint length and bytes; sized integers are little-endian.
+// # Records
 //
-//	settled     0x01 | epoch | generation | section*
+// Integers are unsigned varints unless sized; str is a varint length and bytes;
+// sized integers are little-endian.
+//
+//	settled     0x06 | epoch | generation | section*
 //	section     source str | partition str | low | low str | first | end | total | start str | next str
 //	            | count | entry{count}
 //	entry       ordinal zigzag (from the entry before, at first from first) | outcome u8 | flags u8
@@ -14,17 +18,56 @@
 //	            | data u64 | version    flag claimed: what de-duplication remembers
 //	            | key u64               flag key: hash of the key, where it is not hi
 //	            | id str                the event's id as it came
-//	            | n | route{n}          flag routes: the routes that took it
+//	            | n | (route << 1 | 1 if the route chooses by outputs, and then the outputs taken: bits){n}
+//	                                    flag routes: the routes that took it
 //	            | reason str            flag reason
 //	            | n | note{n}           flag notes: deliveries that did not simply arrive
 //	note        route | sink | outcome u8 | attempts | reason str
-//	generation  0x02 | epoch | generation | digest str | n | route str{n} | n | sink str{n}
-//	redelivered 0x03 | epoch | sink str | n | {ordinal | outcome u8 | attempts | reason str}{n}
+//	generation  0x05 | epoch | generation | digest str | n | route str{n} | n | sink str{n} | exit{routes} | sinks unmatched
+//	exit        sinks | n | {output str | sinks}{n} | sinks else
+//	sinks       n | sink{n}
+//	redelivered 0x04 | epoch | sink str | n | {ordinal | outcome u8 | attempts | reason str | source str | id str | route str}{n}
+//	exported    0x07 | sink str | ordinal      the journal up to ordinal (of the commit log) is in a sink of journal.to
+//
+// Earlier versions wrote settled as 0x01, with plain route numbers, generation as
+// 0x02, without exits, and redelivered as 0x03, without source, id and route. They
+// are still read.
 //
 // first and end are the ordinals that bound the chunk that the entries came in, total
 // counts the events of it that were still to settle, start and next are its
 // positions, low is the partition's low mark when the record was begun: so the low
 // mark can be rebuilt from records alone.
+//
+// # Indexes
+//
+// A look-up by id or key would have to read the whole log. So each finished segment
+// of it gets a side file, journal/NUMBER.idx in the data folder, that says which
+// blocks of the segment may hold an id or a key, and what else is in them. It can
+// only spare reading: whatever it points to is read in the log and judged there. It is
+// never needed: absent, damaged or of another segment, the log itself is read, and the
+// engine makes it anew. Little-endian:
+//
+//	 0  8  "WEIRIDX" and the format's version, 1
+//	 8  8  the log's identity (the salt of its segments)
+//	16  8  number of the segment
+//	24  8  ordinal of its first entry, of the commit log
+//	32  8  ordinal after its last
+//	40  4  number of blocks, at most 256
+//	44  4  number of buckets: a power of two, its exponent
+//	48  4  number of generation records, at most 1,024
+//	52  4  number of words; 2^32 - 1: too many, any block may hold anything
+//	56  4  CRC-32C of all before the words, but for these four bytes
+//	60     blocks, each some groups of the segment:
+//	       8 ordinal | 8 offset | 8 sequence of the first group
+//	       | 8 earliest | 8 latest wall time, in nanoseconds since 1970
+//	       | 8 names: bit xxh3(name) mod 64 of each source, route and rule (a reason up to its colon)
+//	       | 4 outcomes: bit n for outcome n | 4 number of lines
+//	       ordinals of generation records, 8 each
+//	       buckets: 4 first word | 4 CRC-32C of its words
+//	       words, 4 each, sorted within a bucket: 24 bits of the hash | 8 bits number of the block
+//
+// A hash is the xxh3 of an id, or of a key as records hold it; its first bits choose
+// the bucket, the next 24 are the word's.
 package journal
 
 import (
@@ -38,9 +81,13 @@ type Kind uint8
 
 // Kinds of records.
 const (
-	KindSettled     Kind = 1
-	KindGeneration  Kind = 2
-	KindRedelivered Kind = 3
+	kindSettled1     Kind = 1 // without outputs
+	kindGeneration1  Kind = 2 // without exits
+	kindRedelivered1 Kind = 3 // without source, id and route
+	KindRedelivered  Kind = 4
+	KindGeneration   Kind = 5
+	KindSettled      Kind = 6
+	KindExported     Kind = 7
 )
 
 // Outcome is what became of an event, or of one delivery of it.
@@ -109,9 +156,19 @@ type Entry struct {
 	Key        uint64
 	ID         []byte
 	Routes     []uint32 // indices in the generation's names
-	Reason     string
-	Notes      []Note
+	// Taken holds, beside Routes, the outputs by which a route chose its sinks, as
+	// bits; NoOutputs where the route has none. nil = none of the routes has.
+	Taken  []uint32
+	Reason string
+	Notes  []Note
 }
+
+// NoOutputs stands in Entry.Taken for a route that does not choose by outputs.
+// ElseOutput says that none of the outputs took the event.
+const (
+	NoOutputs  = 0
+	ElseOutput = 1 << 30
+)
 
 // Note is one delivery that did not simply arrive.
 type Note struct {
@@ -198,9 +255,7 @@ func (w *Writer) Entry(e *Entry) {
 	b = appendString(b, e.ID)
 	if len(e.Routes) > 0 {
 		b = binary.AppendUvarint(b, uint64(len(e.Routes)))
-		for _, r := range e.Routes {
-			b = binary.AppendUvarint(b, uint64(r))
-		}
+		b = appendRoutes(b, e)
 	}
 	if e.Reason != "" {
 		b = appendString(b, e.Reason)
@@ -209,6 +264,18 @@ func (w *Writer) Entry(e *Entry) {
 		b = appendNotes(b, e.Notes)
 	}
 	w.Bytes = b
+}
+
+func appendRoutes(b []byte, e *Entry) []byte {
+	for i, r := range e.Routes {
+		if i >= len(e.Taken) || e.Taken[i] == NoOutputs {
+			b = binary.AppendUvarint(b, uint64(r)<<1)
+			continue
+		}
+		b = binary.AppendUvarint(b, uint64(r)<<1|1)
+		b = binary.AppendUvarint(b, uint64(e.Taken[i]))
+	}
+	return b
 }
 
 func appendNotes(b []byte, notes []Note) []byte {
@@ -258,6 +325,21 @@ type Generation struct {
 	Epoch, Number uint64
 	Digest        string
 	Routes, Sinks []string
+	Exits         []Exit   // by route; nil where the record is of an earlier version
+	Unmatched     []uint32 // sinks
+}
+
+// Exit is where a route's events go.
+type Exit struct {
+	To      []uint32 // sinks
+	Outputs []Output // by bit, where a plug-in's outputs choose
+	Else    []uint32 // sinks for events that none of the outputs took
+}
+
+// Output is a named output and its sinks.
+type Output struct {
+	Name string
+	To   []uint32
 }
 
 // AppendGeneration appends a generation record.
@@ -272,6 +354,27 @@ func AppendGeneration(b []byte, g *Generation) []byte {
 			b = appendString(b, n)
 		}
 	}
+	for i := range g.Routes {
+		var x Exit
+		if i < len(g.Exits) {
+			x = g.Exits[i]
+		}
+		b = appendIndices(b, x.To)
+		b = binary.AppendUvarint(b, uint64(len(x.Outputs)))
+		for _, o := range x.Outputs {
+			b = appendString(b, o.Name)
+			b = appendIndices(b, o.To)
+		}
+		b = appendIndices(b, x.Else)
+	}
+	return appendIndices(b, g.Unmatched)
+}
+
+func appendIndices(b []byte, list []uint32) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, i := range list {
+		b = binary.AppendUvarint(b, uint64(i))
+	}
 	return b
 }
 
@@ -281,6 +384,8 @@ type Redelivery struct {
 	Outcome  Outcome
 	Attempts uint32
 	Reason   string
+	// What was parked; empty in records of an earlier version.
+	Source, ID, Route string
 }
 
 // AppendRedelivered appends the record of parked deliveries of a sink that ended.
@@ -295,8 +400,24 @@ func AppendRedelivered(b []byte, epoch uint64, sink string, ended []Redelivery) 
 		b = append(b, byte(e.Outcome))
 		b = binary.AppendUvarint(b, uint64(e.Attempts))
 		b = appendString(b, e.Reason)
+		b = appendString(b, e.Source)
+		b = appendString(b, e.ID)
+		b = appendString(b, e.Route)
 	}
 	return b
+}
+
+// Exported says how far the journal has arrived in a sink of journal.to.
+type Exported struct {
+	Sink    string
+	Ordinal uint64 // of the commit log: all records before it have
+}
+
+// AppendExported appends the record of an export's progress.
+func AppendExported(b []byte, x Exported) []byte {
+	b = append(b, byte(KindExported))
+	b = appendString(b, x.Sink)
+	return binary.AppendUvarint(b, x.Ordinal)
 }
 
 func appendString[S string | []byte](b []byte, s S) []byte {

@@ -199,6 +199,10 @@ func newSalt() uint64 {
 // Recovery says what Open had to do.
 func (l *Log) Recovery() Recovery { return l.recovery }
 
+// Identity is the log's salt, which tells it from all others. It is set once the
+// log is open.
+func (l *Log) Identity() uint64 { return l.salt }
+
 // Err is what made the log fail, nil while it works.
 func (l *Log) Err() error {
 	l.write.Lock()
