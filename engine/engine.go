@@ -12,6 +12,7 @@ import (
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/flow"
+	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/transports"
@@ -220,6 +221,10 @@ func (e *Engine) Close() error { return errors.Join(e.flow.Close(), e.closePlugi
 
 // Status says what has been done so far.
 func (e *Engine) Status() Status { return e.flow.Status() }
+
+// Journal reads what became of every event, up to what is durable. It can be read
+// from New until Run or Close has returned.
+func (e *Engine) Journal() *journal.Journal { return e.flow.Journal() }
 
 // Plan is the configuration that runs. It must not be changed.
 func (e *Engine) Plan() *config.Plan { return e.plan }

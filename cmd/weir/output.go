@@ -24,6 +24,9 @@ type envelope struct {
 // finish prints what a command found and returns the exit code.
 func (p *program) finish(a answer, err error) int {
 	code := exitCode(a, err)
+	if p.json && a.lines && err == nil {
+		return code
+	}
 	if p.json {
 		p.printEnvelope(a, err, code)
 		return code

@@ -50,6 +50,7 @@ type answer struct {
 	result any
 	text   func(w io.Writer)
 	no     bool // it ran, and the answer is no
+	lines  bool // printed line by line already, also with --json
 }
 
 // usageError is a wrong command line; help may show what is right.
@@ -86,7 +87,16 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.configFile, "config", "c", "weir.yaml", "the configuration file")
 	flags.BoolVar(&p.json, "json", false, "print one JSON envelope instead of text")
 	p.nodeFlags(flags)
-	root.AddCommand(p.runCommand(), p.checkCommand(), p.statusCommand(), p.queueCommand(), p.pluginCommand(), p.schemaCommand(), p.versionCommand())
+	root.AddCommand(
+		p.runCommand(),
+		p.checkCommand(),
+		p.statusCommand(),
+		p.journalCommand(),
+		p.queueCommand(),
+		p.pluginCommand(),
+		p.schemaCommand(),
+		p.versionCommand(),
+	)
 	return root
 }
 

@@ -43,6 +43,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, s := range f.ends.Load().sinks {
 		f.startSink(s)
 	}
+	stopKeeping := f.keepJournal()
 	var work sync.WaitGroup
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
@@ -59,6 +60,7 @@ func (f *Flow) Run(ctx context.Context) error {
 		close(l.work)
 	}
 	work.Wait()
+	stopKeeping()
 	err = errors.Join(err, f.log.Close(f.life))
 	for _, s := range f.ends.Load().sources {
 		s.stopSettling()

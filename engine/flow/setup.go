@@ -54,6 +54,8 @@ type Flow struct {
 	hold *commit.Hold // of the data folder, from before anything in it is opened
 	log  *commit.Log
 
+	journal *journal.Journal // of log
+
 	swap sync.RWMutex               // held for writing while gen and ends change
 	gen  atomic.Pointer[Generation] // what chunks are scanned under
 	ends atomic.Pointer[ends]       // all sources and sinks at work, whichever generation uses them
@@ -194,6 +196,9 @@ func (f *Flow) recover(at *ends) error {
 	r := newReplayer(f, epochs)
 	var err error
 	if f.log, err = commit.Open(c, tables, r.record); err != nil {
+		return err
+	}
+	if err = f.openJournal(); err != nil {
 		return err
 	}
 	f.positions.begin()

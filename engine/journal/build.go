@@ -61,6 +61,10 @@ func (j *Journal) Build(ctx context.Context, rest bool) error {
 
 // missing lists the files that want an index and removes indexes without a file.
 func (j *Journal) missing() ([]part, error) {
+	parts := j.parts()
+	if len(parts) == 0 || !parts[0].sealed {
+		return nil, nil // the disk is not asked for nothing
+	}
 	dir := filepath.Join(j.cfg.Dir, indexFolder)
 	found, err := j.cfg.FS.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +74,7 @@ func (j *Journal) missing() ([]part, error) {
 		return nil, err
 	}
 	var list []part
-	for _, p := range j.parts() {
+	for _, p := range parts {
 		if !p.sealed {
 			continue
 		}

@@ -55,6 +55,20 @@ func Open(cfg Config) (*Journal, error) {
 	return &Journal{cfg: cfg}, nil
 }
 
+// Look opens the journal of a data folder from outside: for reading only, while
+// another process may write it. A folder without a log is an error of fs.ErrNotExist.
+// Call close when done.
+func Look(fsys vfs.FS, dir string, log *slog.Logger) (j *Journal, close func() error, err error) {
+	view, err := commit.Look(fsys, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if j, err = Open(Config{Store: view, FS: fsys, Dir: dir, Log: log}); err != nil {
+		return nil, nil, errors.Join(err, view.Close())
+	}
+	return j, view.Close, nil
+}
+
 // errLimit ends a search that has found enough.
 var errLimit = errors.New("limit reached")
 
@@ -507,4 +521,10 @@ func (j *Journal) Since() (time.Time, error) {
 		err = nil
 	}
 	return rec.Wall, errors.Join(err, records.Close())
+}
+
+// End is the ordinal of the commit log up to which the journal can be read now.
+func (j *Journal) End() uint64 {
+	_, end := j.cfg.Store.Held()
+	return end
 }
