@@ -24,7 +24,7 @@ func Look(cfg Config) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, err: fmt.Errorf("log %s: %w", cfg.Dir, ErrReadOnly)}
+	l := &Log{cfg: cfg, outside: true, reading: map[uint64]int{}, err: fmt.Errorf("log %s: %w", cfg.Dir, ErrReadOnly)}
 	if err := l.Refresh(); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (l *Log) wholeGroups(s segment, f vfs.File) (*scan, error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	r := newScan(f, l.seed, s, size)
+	r := newScan(f, l.salt, s, size)
 	again := true
 	for {
 		_, _, err := r.next()
@@ -146,6 +146,16 @@ func (l *Log) wholeGroups(s segment, f vfs.File) (*scan, error) {
 	}
 }
 
+// droppedFrom says, to a reader from outside, that its file is no longer held: the
+// writer may have begun to use it again. A file that has its name is as it was.
+func (l *Log) droppedFrom(number uint64) bool {
+	if !l.outside {
+		return false
+	}
+	_, err := l.cfg.FS.Stat(path(l.cfg.Dir, number))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // ErrMoved: the log has another group, or none, where one was expected.
 var ErrMoved = errors.New("no such group there")
 
@@ -153,22 +163,24 @@ var ErrMoved = errors.New("no such group there")
 // Offset, Sequence and First count): it opens the file there, without reading what
 // comes before. The group says itself whether it is the one; else ErrMoved.
 func (l *Log) ReaderAt(g Group) (*Reader, error) {
-	seg, _ := l.find(g.First)
+	seg := l.find(g.First)
 	switch {
 	case seg.number == 0:
 		return nil, fmt.Errorf("read %s at entry %d: %w", l.cfg.Dir, g.First, ErrDropped)
 	case seg.number != g.Segment || g.Offset < fileHeaderBytes:
+		l.leave(seg.number)
 		return nil, fmt.Errorf("read %s, segment %d, byte %d: %w", l.cfg.Dir, g.Segment, g.Offset, ErrMoved)
 	}
 	f, err := l.cfg.FS.Open(path(l.cfg.Dir, seg.number))
 	if err != nil {
+		l.leave(seg.number)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = ErrDropped
 		}
 		return nil, fmt.Errorf("read %s at entry %d: %w", l.cfg.Dir, g.First, err)
 	}
 	r := &Reader{log: l, ordinal: g.First, seg: seg}
-	r.scan = newScan(f, l.seed, seg, fileHeaderBytes)
+	r.scan = newScan(f, l.salt, seg, fileHeaderBytes)
 	r.refresh()
 	if err := r.scan.jump(g); err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s, segment %d, byte %d: %w", l.cfg.Dir, g.Segment, g.Offset, err), r.Close())

@@ -77,6 +77,39 @@ func TestLookChangesNothingAndFollows(t *testing.T) {
 	}
 }
 
+// TestLookAtAFileThatIsUsedAgain: a reader from outside is in a file while it is dropped
+// and written over: that is no damage.
+func TestLookAtAFileThatIsUsedAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	l := open(t, Config{FS: mem, Dir: "log", SegmentBytes: 400})
+	fill := func(n int) {
+		for range n {
+			must(t, add(l, "an entry that takes some room"))
+			must(t, l.Sync())
+		}
+		l.Publish(l.End())
+	}
+	fill(20)
+	for from := range uint64(4) {
+		seen, err := Look(Config{FS: mem, Dir: "log"})
+		must(t, err)
+		r, err := seen.Reader(seen.First() + from)
+		must(t, err)
+		_, _, err = r.Next()
+		must(t, err)
+		must(t, l.DropBefore(l.End().Entries))
+		fill(20)
+		for err == nil {
+			_, _, err = r.Next()
+		}
+		if !errors.Is(err, ErrDropped) && !errors.Is(err, ErrCaughtUp) {
+			t.Errorf("from entry %d: %v", from, err)
+		}
+		must(t, r.Close())
+		must(t, seen.Close())
+	}
+}
+
 // TestReaderAt opens at each group that a reader has met, and nowhere else.
 func TestReaderAt(t *testing.T) {
 	l := open(t, Config{FS: vfs.NewMem(), Dir: "log", SegmentBytes: 300})

@@ -75,7 +75,7 @@ func (r *Reader) open() error {
 	f, err := r.log.cfg.FS.Open(path(r.log.cfg.Dir, seg.number))
 	if err != nil {
 		r.log.leave(seg.number)
-		if seg.firstOrdinal < r.log.First() {
+		if seg.firstOrdinal < r.log.First() || r.log.droppedFrom(seg.number) {
 			// It was dropped between the look and the opening.
 			return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
 		}

@@ -178,6 +178,8 @@ func (l *Log) alarm(number uint64, r *scan, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case l.droppedFrom(number):
+		return fmt.Errorf("read %s at entry %d: %w", l.cfg.Dir, r.ordinal, ErrDropped)
 	case errors.Is(err, io.EOF):
 		return l.corrupt(number, r.at, fmt.Sprintf("the file ends before group %d", r.seq))
 	case errors.As(err, &bad):

@@ -153,6 +153,7 @@ type Recovery struct {
 type Log struct {
 	cfg      Config
 	salt     uint64
+	outside  bool // opened by Look
 	recovery Recovery
 
 	write  sync.Mutex // the writer's state
