@@ -132,8 +132,10 @@ func TestGolden(t *testing.T) {
 	w.End()
 	records := [][]byte{
 		w.Bytes,
-		AppendGeneration(nil, &Generation{Epoch: 3, Number: 7, Digest: "d", Routes: []string{"r", "q"}, Sinks: []string{"s", "t"},
-			Exits: []Exit{{To: []uint32{1, 0}}, {Outputs: []Output{{"eu", []uint32{0}}, {Name: "us"}}, Else: []uint32{1}}}, Unmatched: []uint32{1}}),
+		AppendGeneration(nil, &Generation{
+			Epoch: 3, Number: 7, Digest: "d", Routes: []string{"r", "q"}, Sinks: []string{"s", "t"},
+			Exits: []Exit{{To: []uint32{1, 0}}, {Outputs: []Output{{"eu", []uint32{0}}, {Name: "us"}}, Else: []uint32{1}}}, Unmatched: []uint32{1},
+		}),
 		AppendRedelivered(nil, 3, "s", []Redelivery{{Ordinal: 11, Outcome: Dead, Attempts: 2, Reason: "poison", Source: "orders", ID: "id-1", Route: "r"}}),
 		AppendExported(nil, Exported{Sink: "audit", Ordinal: 300}),
 	}

@@ -139,8 +139,11 @@ func TestReaderAt(t *testing.T) {
 		}
 		must(t, at.Close())
 		for _, wrong := range []Group{
-			{g.Sequence, g.Segment, g.Offset + 1, g.First, g.Count}, {g.Sequence + 1, g.Segment, g.Offset, g.First, g.Count},
-			{g.Sequence, g.Segment + 1, g.Offset, g.First, g.Count}, {g.Sequence, g.Segment, g.Offset, g.First + 1, g.Count}, {g.Sequence, g.Segment, 1 << 40, g.First, g.Count},
+			{g.Sequence, g.Segment, g.Offset + 1, g.First, g.Count},
+			{g.Sequence + 1, g.Segment, g.Offset, g.First, g.Count},
+			{g.Sequence, g.Segment + 1, g.Offset, g.First, g.Count},
+			{g.Sequence, g.Segment, g.Offset, g.First + 1, g.Count},
+			{g.Sequence, g.Segment, 1 << 40, g.First, g.Count},
 		} {
 			if _, err := l.ReaderAt(wrong); !errors.Is(err, ErrMoved) {
 				t.Errorf("%+v: %v", wrong, err)
