@@ -82,19 +82,23 @@ func (p *program) root() *cobra.Command {
 	root.SetIn(p.in)
 	root.SetOut(p.out)
 	root.SetErr(p.diag)
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true // completion.go has its own
 	flags := root.PersistentFlags()
 	flags.StringVarP(&p.configFile, "config", "c", "weir.yaml", "the configuration file")
 	flags.BoolVar(&p.json, "json", false, "print one JSON envelope instead of text")
 	p.nodeFlags(flags)
 	root.AddCommand(
+		p.newCommand(),
 		p.runCommand(),
 		p.checkCommand(),
+		p.testCommand(),
 		p.statusCommand(),
 		p.journalCommand(),
 		p.queueCommand(),
 		p.pluginCommand(),
+		p.patternCommand(),
 		p.schemaCommand(),
+		p.completionCommand(),
 		p.versionCommand(),
 	)
 	return root
@@ -139,7 +143,13 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 }
 
 // load reads the configuration that -c names.
-func (p *program) load(cmd *cobra.Command) (*config.Plan, error) {
+func (p *program) load(cmd *cobra.Command) (*config.Plan, error) { return p.loadFile(cmd, "") }
+
+// loadFile reads a configuration; "" = the one that -c names.
+func (p *program) loadFile(cmd *cobra.Command, name string) (*config.Plan, error) {
+	if name == "" {
+		name = p.findConfig(cmd)
+	}
 	flags := map[string]string{}
 	for path, value := range p.node {
 		if cmd.Flags().Changed(path) {
@@ -147,7 +157,7 @@ func (p *program) load(cmd *cobra.Command) (*config.Plan, error) {
 		}
 	}
 	return config.Load(config.Options{
-		File:       p.findConfig(cmd),
+		File:       name,
 		Env:        p.env,
 		Environ:    p.environ,
 		Flags:      flags,

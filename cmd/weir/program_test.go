@@ -25,6 +25,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// wd is this package's folder; tests work elsewhere.
+var wd = func() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
+
 // outcome is what a command line did.
 type outcome struct {
 	code      int

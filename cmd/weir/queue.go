@@ -73,6 +73,8 @@ func (p *program) sendCommand(f *queueFlags) *cobra.Command {
 		Use:   "send NAME [FILE|-]",
 		Short: "Send lines of JSON to a queue or topic",
 		Args:  cobra.RangeArgs(1, 2),
+
+		ValidArgsFunction: p.queuesOr(cobra.ShellCompDirectiveDefault, f),
 		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, args []string) (answer, error) {
 			in, name := p.in, "standard input"
 			if len(args) == 2 && args[1] != "-" {
@@ -169,6 +171,8 @@ func (p *program) receiveCommand(f *queueFlags) *cobra.Command {
 			"or when none came for --wait. A topic needs --consumer: the name under which it\n" +
 			"remembers what this reader has had; a new name begins at the oldest entry.",
 		Args: cobra.ExactArgs(1),
+
+		ValidArgsFunction: p.queuesOr(cobra.ShellCompDirectiveNoFileComp, f),
 		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, args []string) (answer, error) {
 			f.topic = f.topic || o.consumer != ""
 			if f.topic && o.consumer == "" {

@@ -117,6 +117,25 @@ func TestConfigurationsOfTheDocs(t *testing.T) {
 	}
 }
 
+// TestTestsOfTheDocs: whatever a page shows as a file of tests is one.
+func TestTestsOfTheDocs(t *testing.T) {
+	count := 0
+	for page, text := range documents(t) {
+		for _, b := range blocks(page, text) {
+			if b.language != "yaml" || !strings.HasPrefix(b.text, "# orders_test.yaml") {
+				continue
+			}
+			count++
+			if _, err := config.ParseTests("orders_test.yaml", []byte(b.text)); err != nil {
+				t.Errorf("%v: %v", b, err)
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("there are none")
+	}
+}
+
 // TestJSONOfTheDocs: a block of JSON holds a JSON value a line, or one in all.
 func TestJSONOfTheDocs(t *testing.T) {
 	for page, text := range documents(t) {
