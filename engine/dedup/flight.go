@@ -2,15 +2,21 @@ package dedup
 
 import "unsafe"
 
-// flight holds the claims of one stripe and their followers. Freed places are
-// used again last in first out, so the part in use stays in the cache.
+// flight holds the claims of one stripe that have no entry of their own in the ring,
+// and the followers of all claims. Most claims stand in the ring, where a commit finds
+// them at their final place; here are those that would not be right there: updates of
+// what is committed, those that the ring came to its end with, and those above the
+// ring's share of idle entries. Freed places are used again last in first out, so
+// the part in use stays in the cache.
 type flight[R any] struct {
 	// table finds claims: u32 of the fingerprint << 32 | claim slot + 1; 0 = empty.
 	// Linear probing with backward-shift deletion, at most half full.
 	table         []uint64
 	count         int
 	claims        []claim[R]
-	freeClaim     int32 // -1 = none; chained through claim.first
+	freeClaim     int32             // -1 = none; chained through claim.first
+	followed      map[uint64]queue  // followers of claims in the ring, by sequence number
+	moved         map[uint64]uint32 // claim slots of those that left the ring
 	followers     []follower[R]
 	freeFollower  int32 // -1 = none; chained through follower.next
 	followerCount int
@@ -19,11 +25,16 @@ type flight[R any] struct {
 // claim is the right to run the event of an identity.
 type claim[R any] struct {
 	Request[R]
-	mixed       uint64 // see shape.mix
-	generation  uint32 // of the token that holds it
-	known       bool   // the window had an entry of the identity when it was claimed
-	first, last int32  // followers, oldest first; -1 = none
+	mixed      uint64 // see shape.mix
+	generation uint32 // of the token that holds it
+	known      bool   // the window had an entry of the identity when it was claimed
+	queue             // followers; of a free place, the next free one
 }
+
+// queue is a list of followers, oldest first; -1 = none.
+type queue struct{ first, last int32 }
+
+var none = queue{-1, -1}
 
 type follower[R any] struct {
 	Request[R]
@@ -32,6 +43,7 @@ type follower[R any] struct {
 
 func (f *flight[R]) init() {
 	f.table = make([]uint64, 64)
+	f.followed, f.moved = map[uint64]queue{}, map[uint64]uint32{}
 	f.freeClaim, f.freeFollower = -1, -1
 }
 
@@ -62,7 +74,7 @@ func (f *flight[R]) take(h uint64, r *Request[R], known bool) (slot, generation 
 		f.claims = append(f.claims, claim[R]{generation: 1})
 	}
 	c := &f.claims[slot]
-	c.Request, c.mixed, c.known, c.first, c.last = *r, h, known, -1, -1
+	c.Request, c.mixed, c.known, c.queue = *r, h, known, none
 	f.count++
 	if 2*f.count > len(f.table) {
 		f.grow()
@@ -135,7 +147,7 @@ func (f *flight[R]) remove(v uint64) {
 }
 
 // attach has an event follow a claim.
-func (f *flight[R]) attach(c *claim[R], r *Request[R]) {
+func (f *flight[R]) attach(q *queue, r *Request[R]) {
 	i := f.freeFollower
 	if i >= 0 {
 		f.freeFollower = f.followers[i].next
@@ -144,25 +156,25 @@ func (f *flight[R]) attach(c *claim[R], r *Request[R]) {
 		f.followers = append(f.followers, follower[R]{})
 	}
 	f.followers[i] = follower[R]{Request: *r, next: -1}
-	if c.last >= 0 {
-		f.followers[c.last].next = i
+	if q.last >= 0 {
+		f.followers[q.last].next = i
 	} else {
-		c.first = i
+		q.first = i
 	}
-	c.last = i
+	q.last = i
 	f.followerCount++
 }
 
 // detach takes the oldest follower off a claim.
-func (f *flight[R]) detach(c *claim[R]) (Request[R], bool) {
-	i := c.first
+func (f *flight[R]) detach(q *queue) (Request[R], bool) {
+	i := q.first
 	if i < 0 {
 		return Request[R]{}, false
 	}
 	r := f.followers[i].Request
-	c.first = f.followers[i].next
-	if c.first < 0 {
-		c.last = -1
+	q.first = f.followers[i].next
+	if q.first < 0 {
+		q.last = -1
 	}
 	f.followers[i] = follower[R]{next: f.freeFollower}
 	f.freeFollower = i

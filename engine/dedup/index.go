@@ -1,6 +1,31 @@
 package dedup
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync"
+)
+
+// firstIndexes is the memory of the whole indexes that a table's stripes begin with,
+// in one run. Each stripe takes its part once; then nothing but they hold it.
+type firstIndexes struct {
+	mu   sync.Mutex
+	left int // stripes that have not taken theirs
+	rest []uint32
+}
+
+func (f *firstIndexes) take(n int) []uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rest == nil {
+		f.rest = make([]uint32, n*f.left)
+		settlePages(f.rest)
+	}
+	part := f.rest[:n:n]
+	if f.rest, f.left = f.rest[n:], f.left-1; f.left == 0 {
+		f.rest = nil
+	}
+	return part
+}
 
 // leastLine is how many slots a unit has at first, and the step by which units
 // grow: a cache line.
@@ -63,7 +88,7 @@ func (w *window) warm(h uint64) {
 	}
 }
 
-// find returns the sequence number of an identity's entry, expired or not.
+// find returns the sequence number of an identity's entry, be it expired or claimed.
 func (w *window) find(h, hi, lo uint64) (uint64, bool) {
 	if w.unitLen == 0 {
 		return 0, false
@@ -72,7 +97,7 @@ func (w *window) find(h, hi, lo uint64) (uint64, bool) {
 	for i := w.home(tag); u[i] != 0; {
 		if u[i]>>w.posBits == tag {
 			if seq, live := w.live(u[i]); live {
-				if e := w.entry(seq); e.hi == hi && e.lo == lo {
+				if e := w.entry(seq); e.hi == hi && e.lo == lo && e.at != atFreed {
 					return seq, true
 				}
 			}
@@ -129,7 +154,7 @@ func (w *window) makeRoom(n uint64) {
 	// Stripes fill evenly. Their lengths differ from the start, or else all would
 	// grow at the same moment, and the memory of an id would swing with it.
 	if w.unitLen == 0 && w.whole > 0 {
-		w.resize(w.whole)
+		w.show(w.first.take(w.whole*len(w.used)), w.whole)
 		return
 	}
 	if w.unitLen == 0 {
@@ -185,14 +210,19 @@ func (w *window) scatter(u, slots []uint32) int {
 // reads and writes the index from one end to the other.
 func (w *window) resize(unitLen int) {
 	old, oldLen := w.slots, w.unitLen
-	w.index = index{slots: make([]uint32, unitLen*len(w.used)), unitLen: unitLen}
-	w.shown.Store(&index{slots: w.slots, unitLen: unitLen})
+	w.show(make([]uint32, unitLen*len(w.used)), unitLen)
 	if oldLen == 0 {
 		return
 	}
 	for n := range w.used {
 		w.used[n] = uint32(w.scatter(w.unitSlots(uint64(n)), w.gather(old[n*oldLen:(n+1)*oldLen])))
 	}
+}
+
+// show makes an index the one in use, for warm as well.
+func (w *window) show(slots []uint32, unitLen int) {
+	w.index = index{slots: slots, unitLen: unitLen}
+	w.shown.Store(&index{slots: slots, unitLen: unitLen})
 }
 
 // sweep cleans the next units, so many for each block that is opened that no

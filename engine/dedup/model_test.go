@@ -32,11 +32,13 @@ type model struct {
 	ids       int
 	committed map[uint64]commit
 	evicted   map[uint64]commit // ids that the count bound took
+	taken     map[uint64]bool   // ids that the count bound took at any time
 	flight    map[uint64]*attempt
 	dead      []Token // tokens that hold nothing any more
 	log       []commit
 	reqs      map[int]Request[int] // by Ref
-	order     []uint64             // ids in the order they were added to the window
+	order     []turn               // ids in the order they were added to the window
+	turns     int                  // claims and commits so far
 	updated   bool                 // an id was committed again while in the window
 	evictions uint64
 }
@@ -51,6 +53,12 @@ type attempt struct {
 	token     Token
 	ref       int
 	followers []int
+	claimed   int // turn
+}
+
+type turn struct {
+	id                 uint64
+	claimed, committed int
 }
 
 func fingerprint(id uint64) (hi, lo uint64) { return id * 0x9e3779b97f4a7c15, ^id }
@@ -103,8 +111,15 @@ func (m *model) claim() {
 		r.Ref = len(m.reqs)
 		m.reqs[r.Ref] = *r
 	}
-	m.tb.Claim(m.now, reqs, out)
+	if m.cfg.MaxIDs == 1000 {
+		m.tb.Claim(m.now, reqs, out)
+	}
 	for i, r := range reqs {
+		m.turns++
+		if m.cfg.MaxIDs != 1000 { // the bound may take an id while others are claimed
+			m.check()
+			m.tb.Claim(m.now, reqs[i:i+1], out[i:i+1])
+		}
 		if a := m.flight[idOf(r)]; a != nil {
 			if out[i].Verdict != Follows {
 				m.t.Fatalf("claim of %+v: %v, but it is in flight", r, out[i].Verdict)
@@ -116,7 +131,7 @@ func (m *model) claim() {
 			m.t.Fatalf("claim of %+v: %v, want %v", r, out[i].Verdict, want)
 		}
 		if out[i].Verdict.Holds() {
-			m.flight[idOf(r)] = &attempt{token: out[i].Token, ref: r.Ref}
+			m.flight[idOf(r)] = &attempt{token: out[i].Token, ref: r.Ref, claimed: m.turns}
 		}
 	}
 }
@@ -147,7 +162,8 @@ func (m *model) commitOne() {
 	if _, again := m.committed[id]; again {
 		m.updated = true
 	} else {
-		m.order = append(m.order, id)
+		m.turns++
+		m.order = append(m.order, turn{id, a.claimed, m.turns})
 	}
 	m.committed[id] = c
 	delete(m.evicted, id)
@@ -174,7 +190,7 @@ func (m *model) followers(id uint64, a *attempt, got []Follower[int]) {
 			m.t.Fatalf("follower %d of id %d: got %+v, want event %d %v", i, id, got, ref, want)
 		}
 		if want.Holds() {
-			m.flight[id] = &attempt{token: got[i].Token, ref: ref, followers: a.followers[i+1:]}
+			m.flight[id] = &attempt{token: got[i].Token, ref: ref, followers: a.followers[i+1:], claimed: m.turns}
 			got = got[: i+1 : i+1]
 			break
 		}
@@ -267,7 +283,21 @@ func (m *model) crash() {
 			delete(m.committed, id)
 		}
 	}
+	m.forgotten()
 	m.evictions = fresh.Evicted()
+}
+
+// forgotten: an id that the bound took may have come again in the same tick with a
+// lower version. Recovery, which has not met the bound yet, keeps the higher one.
+func (m *model) forgotten() {
+	for _, c := range m.log {
+		hi, lo := fingerprint(c.id)
+		now, ok := m.committed[c.id]
+		st := m.tb.Look(m.now, hi, lo)
+		if ok && m.taken[c.id] && c.at == now.at && c.version > now.version && st.Version == c.version && st.Data == c.data {
+			m.committed[c.id] = c
+		}
+	}
 }
 
 // ordered says whether time and version alone order the commits of each id.
@@ -300,7 +330,7 @@ func (m *model) check() {
 		if ok && !st.Committed {
 			missing++
 			m.checkEviction(id)
-			m.evicted[id] = c
+			m.evicted[id], m.taken[id] = c, true
 			delete(m.committed, id)
 			continue
 		}
@@ -314,7 +344,8 @@ func (m *model) check() {
 	m.evictions += missing
 }
 
-// checkEviction: at least MaxIDs ids are kept, and without updates the newest.
+// checkEviction: at least MaxIDs ids are kept, and without updates those that were
+// settled after the evicted one was claimed.
 func (m *model) checkEviction(id uint64) {
 	if m.tb.Len() < m.cfg.MaxIDs {
 		m.t.Fatalf("id %d was evicted with %d ids of %d", id, m.tb.Len(), m.cfg.MaxIDs)
@@ -322,10 +353,19 @@ func (m *model) checkEviction(id uint64) {
 	if m.updated {
 		return
 	}
-	for i := max(0, len(m.order)-m.cfg.MaxIDs); i < len(m.order); i++ {
-		if m.order[i] == id {
-			m.t.Fatalf("id %d was evicted and is among the newest %d", id, m.cfg.MaxIDs)
+	newer, claimed := 0, 0
+	for _, o := range m.order {
+		if o.id == id {
+			newer, claimed = 0, o.claimed // of its last commit
 		}
+	}
+	for _, o := range m.order {
+		if o.committed > claimed && o.id != id {
+			newer++
+		}
+	}
+	if newer < m.cfg.MaxIDs {
+		m.t.Fatalf("id %d was evicted with %d ids newer than it", id, newer)
 	}
 }
 
@@ -354,7 +394,7 @@ func TestI5I6Model(t *testing.T) {
 			t:       t,
 			cfg:     Config{Window: time.Duration(rapid.IntRange(1, 50).Draw(t, "window")) * tickLength, MaxIDs: rapid.SampledFrom([]int{4, 12, 1000}).Draw(t, "max")},
 			stripes: 1, ids: rapid.SampledFrom([]int{3, 40}).Draw(t, "ids"),
-			committed: map[uint64]commit{}, evicted: map[uint64]commit{}, flight: map[uint64]*attempt{}, reqs: map[int]Request[int]{},
+			committed: map[uint64]commit{}, evicted: map[uint64]commit{}, taken: map[uint64]bool{}, flight: map[uint64]*attempt{}, reqs: map[int]Request[int]{},
 		}
 		if m.cfg.MaxIDs == 1000 {
 			m.stripes = 4

@@ -39,13 +39,13 @@ func TestUpdatedIdsOutliveTheirBlock(t *testing.T) {
 
 // The count bound takes the ids that were committed longest ago first.
 func TestCountBoundSparesUpdatedIds(t *testing.T) {
-	tb := newTable[int](Config{Window: time.Minute, MaxIDs: 4}, 1, 2) // room for 8
-	for id := uint64(1); id <= 8; id++ {
+	tb := newTable[int](Config{Window: time.Minute, MaxIDs: 4}, 1, 2) // room for 12
+	for id := uint64(1); id <= 12; id++ {
 		settled(t, tb, 0, id, 1, Fresh)
 	}
 	settled(t, tb, time.Second, 2, 2, Update)
-	settled(t, tb, time.Second, 9, 1, Fresh)
-	wantKnown(t, tb, time.Second, map[uint64]bool{1: false, 2: true, 3: false, 4: false, 5: true, 6: true, 7: true, 8: true, 9: true})
+	settled(t, tb, time.Second, 13, 1, Fresh)
+	wantKnown(t, tb, time.Second, map[uint64]bool{1: false, 2: true, 3: false, 4: false, 5: true, 6: true, 7: true, 8: true, 12: true, 13: true})
 	if tb.Evicted() != 3 {
 		t.Errorf("%d evicted, want 3", tb.Evicted())
 	}
@@ -53,11 +53,11 @@ func TestCountBoundSparesUpdatedIds(t *testing.T) {
 	for id := uint64(5); id <= 8; id++ {
 		settled(t, tb, 2*time.Second, id, 2, Update)
 	}
-	for id := uint64(10); id <= 12; id++ {
+	for id := uint64(14); id <= 16; id++ {
 		settled(t, tb, 2*time.Second, id, 1, Fresh)
 	}
-	wantKnown(t, tb, 2*time.Second, map[uint64]bool{5: true, 6: true, 7: false, 8: false, 10: true, 11: true, 12: true})
-	if tb.Evicted() != 5 || tb.Len() > 8 {
+	wantKnown(t, tb, 2*time.Second, map[uint64]bool{5: true, 6: true, 7: false, 8: false, 9: true, 14: true, 15: true, 16: true})
+	if tb.Evicted() != 5 || tb.Len() > 12 {
 		t.Errorf("%d evicted, want 5; %d held", tb.Evicted(), tb.Len())
 	}
 }

@@ -49,16 +49,22 @@ func (w *window) appendSlice(dst []byte, next, end uint64) ([]byte, uint64) {
 	stop := min(end, next&^w.blockMask+w.blockMask+1)
 	b := w.block(next)
 	dst = append(dst, sliceMagic...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(stop-next))
+	countAt, count := len(dst), uint32(0)
+	dst = binary.LittleEndian.AppendUint32(dst, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.origin))
 	for ; next < stop; next++ {
 		e := &b.entries[next&w.blockMask]
+		if e.at < atOldest {
+			continue
+		}
+		count++
 		dst = binary.LittleEndian.AppendUint64(dst, e.hi)
 		dst = binary.LittleEndian.AppendUint64(dst, e.lo)
 		dst = binary.LittleEndian.AppendUint64(dst, e.data)
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(e.at))
 		dst = binary.LittleEndian.AppendUint32(dst, e.version)
 	}
+	binary.LittleEndian.PutUint32(dst[countAt:], count)
 	return dst, stop
 }
 

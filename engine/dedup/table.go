@@ -78,15 +78,21 @@ func (v Verdict) Holds() bool { return v == Fresh || v == Update }
 
 // Token names one attempt's claim. The zero Token names none.
 //
-// Its bits: 0..6 stripe | 7..31 claim slot | 32..63 generation of the slot, from 1
+// Its bits: 0..6 stripe | 7 = 1 | 8..63 sequence number of the claimed entry, or
+// 0..6 stripe | 7 = 0 | 8..31 claim slot | 32..63 generation of the slot, from 1
 type Token uint64
 
-func makeToken(stripe, slot, generation uint32) Token {
-	return Token(generation)<<32 | Token(slot)<<7 | Token(stripe)
+const inRing Token = 1 << 7
+
+func entryToken(stripe uint32, seq uint64) Token { return Token(seq)<<8 | inRing | Token(stripe) }
+
+func slotToken(stripe, slot, generation uint32) Token {
+	return Token(generation)<<32 | Token(slot)<<8 | Token(stripe)
 }
 
 func (t Token) stripe() uint32     { return uint32(t) & (maxStripes - 1) }
-func (t Token) slot() uint32       { return uint32(t) >> 7 }
+func (t Token) seq() uint64        { return uint64(t) >> 8 }
+func (t Token) slot() uint32       { return uint32(t) >> 8 }
 func (t Token) generation() uint32 { return uint32(t >> 32) }
 
 // Claim is the answer to one Request. Token is set for Fresh and Update.
@@ -226,7 +232,7 @@ func (t *Table[R]) Held(tok Token) bool {
 	s := &t.stripes[tok.stripe()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held(tok) != nil
+	return s.holds(tok)
 }
 
 // Replay puts a commit found in the log into the window. Of several commits of
@@ -266,12 +272,12 @@ func (t *Table[R]) Expire(now time.Duration) {
 	}
 }
 
-// Len is how many identities the window holds, some of which may have expired
+// Len is how many identities are committed, some of which may have expired
 // and wait to be dropped.
 func (t *Table[R]) Len() int {
 	n := 0
 	for i := range t.stripes {
-		t.stripes[i].locked(func(s *stripe[R]) { n += int(s.w.len()) })
+		t.stripes[i].locked(func(s *stripe[R]) { n += int(s.w.len() - s.w.idle()) })
 	}
 	return n
 }
@@ -280,7 +286,7 @@ func (t *Table[R]) Len() int {
 func (t *Table[R]) InFlight() int {
 	n := 0
 	for i := range t.stripes {
-		t.stripes[i].locked(func(s *stripe[R]) { n += s.f.count })
+		t.stripes[i].locked(func(s *stripe[R]) { n += s.f.count + int(s.w.claimed) })
 	}
 	return n
 }
