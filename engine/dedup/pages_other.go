@@ -2,4 +2,4 @@
 
 package dedup
 
-func settlePages([]uint32) {}
+func settlePages[T entry | uint32]([]T) {}

@@ -257,6 +257,7 @@ func (w *window) open(tick int64) {
 		entries, w.spare = w.spare[n-1], w.spare[:n-1]
 	} else {
 		entries = make([]entry, w.blockMask+1)
+		settlePages(entries)
 	}
 	*w.block(w.head) = block{entries: entries, origin: tick, newest: tick}
 }

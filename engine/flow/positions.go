@@ -42,6 +42,7 @@ type partition struct {
 	recovered map[unitMark]struct{}
 	ranges    [][2]uint64 // the same for whole chunks: ordinals [first, end)
 	epoch     uint64      // of the newest record that was replayed
+	spare     []*span     // that the low mark has passed, at most maxChunks
 }
 
 type unitMark struct {
@@ -113,14 +114,15 @@ func (p *positions) open(c *chunk) (whole bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(c.items)
-	s := &span{source: c.source, left: n, total: n, done: make([]bool, n)}
-	c.span = s
 	if c.source.brokerKeeps {
-		s.countUnits(c)
+		c.span = &span{source: c.source, left: n, total: n, done: make([]bool, n)}
+		c.span.countUnits(c)
 		return n == 0
 	}
 	pt := p.of(c.source.name, c.Partition)
-	s.partition, s.marks = pt, make([]unitMark, n)
+	s := pt.fresh(n)
+	c.span = s
+	s.source, s.partition, s.left, s.total = c.source, pt, n, n
 	for i := range c.items {
 		s.marks[i] = unitMark{c.items[i].ordinal, c.items[i].sub}
 	}
@@ -142,6 +144,18 @@ func (p *positions) open(c *chunk) (whole bool) {
 	}
 	pt.spans = append(pt.spans, s)
 	return s.left == 0
+}
+
+// fresh returns a span of n events, none of which is settled. The caller holds mu.
+func (pt *partition) fresh(n int) *span {
+	s := &span{}
+	if last := len(pt.spare) - 1; last >= 0 {
+		s, pt.spare = pt.spare[last], pt.spare[:last]
+	}
+	s.done = slices.Grow(s.done[:0], n)[:n]
+	clear(s.done)
+	s.marks = slices.Grow(s.marks[:0], n)[:n]
+	return s
 }
 
 // countUnits notes which deliveries the chunk's events came in.
@@ -209,6 +223,9 @@ func (pt *partition) advance(most int) bool {
 	}
 	if n == 0 {
 		return false
+	}
+	if len(pt.spare)+n <= maxChunks {
+		pt.spare = append(pt.spare, pt.spans[:n]...) // nobody asks for them: all their events are settled
 	}
 	pt.spans = slices.Delete(pt.spans, 0, n)
 	pt.forget()
