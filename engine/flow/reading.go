@@ -83,8 +83,9 @@ type mark struct {
 type check struct {
 	*event.Check
 	slot, other int
-	usual       usual
 	want        string
+	usual       usual
+	required    bool
 }
 
 // usual is the quick look at a check's value that lets nearly every event pass; what
@@ -221,7 +222,7 @@ func (r *reading) newLayout(l *event.Layout, raw *paths, bridged bool) layout {
 		c.marks = append(c.marks, mark{slot: raw.add(m.Path), object: m.Object, inner: m.Object || len(m.Path) > 1})
 	}
 	for i := range l.Checks {
-		k := check{Check: &l.Checks[i], slot: raw.add(l.Checks[i].Path), other: -1}
+		k := check{Check: &l.Checks[i], slot: raw.add(l.Checks[i].Path), other: -1, required: l.Checks[i].Required}
 		switch k.Need {
 		case event.NeedText, event.NeedString:
 			k.usual = usualText

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -99,9 +100,18 @@ func blank(line []byte) bool {
 	return true
 }
 
+// add appends an item. Those past the end are zero.
 func (s *scanner) add(c *chunk, start, end int) *item {
-	c.items = append(c.items, item{start: uint32(start), end: uint32(end), kept: uint32(len(c.kept)), routes: uint32(len(c.matched))})
-	return &c.items[len(c.items)-1]
+	n := len(c.items)
+	if n == cap(c.items) {
+		c.items = slices.Grow(c.items, max(1, c.guess+c.guess/8-n))
+		clear(c.items[n:cap(c.items)])
+	}
+	c.items = c.items[:n+1]
+	it := &c.items[n]
+	it.start, it.end = uint32(start), uint32(end)
+	it.kept, it.routes = uint32(len(c.kept)), uint32(len(c.matched))
+	return it
 }
 
 // unit reads what stands between two offsets: one event, or several where its
@@ -231,7 +241,7 @@ func (s *scanner) verify(c *chunk, it *item, doc []byte, l *layout) {
 		v := &first[k.slot]
 		switch {
 		case v.Kind == field.Absent:
-			if !k.Required {
+			if !k.required {
 				continue
 			}
 		case v.Kind != field.String || v.Len == 0:
@@ -415,10 +425,10 @@ func (s *scanner) decode(c *chunk, it *item, doc []byte) {
 		s.place(c, it)
 		return
 	}
-	c.items = c.items[:unit]
+	*it, c.items = item{}, c.items[:unit]
 	for i := range events {
-		c.items = append(c.items, first)
-		it = &c.items[len(c.items)-1]
+		it = s.add(c, 0, 0)
+		*it = first
 		it.sub, it.kept = uint32(i), uint32(len(c.kept))
 		s.canonical(c, it, &events[i], batch || len(events) > 1)
 		s.place(c, it)

@@ -135,21 +135,20 @@ func (l *lane) allDied(r ref) bool {
 	return deliveries > 0 && dead == deliveries
 }
 
-// entryOf fills the lane's journal entry.
+// entryOf fills the lane's journal entry, field by field: it is the same one for
+// every event, and a literal would be made beside it and copied.
 func (l *lane) entryOf(r ref) {
-	it, c := r.item(), r.c
-	l.record = journal.Entry{
-		Ordinal: it.ordinal, Sub: it.sub, Outcome: it.outcome,
-		Identified: it.flags&flagIdentified != 0, Claimed: it.flags&flagClaimed != 0, HasVersion: it.flags&(flagVersion|flagClaimed) == flagVersion|flagClaimed,
-		Hi: it.hi, Lo: it.lo, Data: it.data, Version: it.version, Key: it.key,
-		ID: c.id(it), Reason: it.reason,
-	}
+	it, c, e := r.item(), r.c, &l.record
+	e.Ordinal, e.Sub, e.Outcome = it.ordinal, it.sub, it.outcome
+	e.Identified, e.Claimed = it.flags&flagIdentified != 0, it.flags&flagClaimed != 0
+	e.HasVersion = it.flags&(flagVersion|flagClaimed) == flagVersion|flagClaimed
+	e.Hi, e.Lo, e.Data, e.Version, e.Key = it.hi, it.lo, it.data, it.version, it.key
+	e.ID, e.Reason, e.Routes, e.Taken, e.Notes = c.id(it), it.reason, nil, nil, nil
 	if it.routeCount > 0 {
-		l.record.Routes = c.routesOf(it)
-		l.record.Taken = l.outputsOf(r)
+		e.Routes, e.Taken = c.routesOf(it), l.outputsOf(r)
 	}
 	if it.extra != nil {
-		l.record.Notes = it.extra.notes
+		e.Notes = it.extra.notes
 	}
 }
 

@@ -128,6 +128,7 @@ func TestGolden(t *testing.T) {
 	w.Section(&Section{Source: "orders", Partition: "p0", LowOrdinal: 90, Low: []byte("L"), First: 100, End: 900, Total: 5, Start: []byte("a"), Next: []byte("b")})
 	w.Entry(&Entry{Ordinal: 100, Outcome: Delivered, Identified: true, Hi: 1, Lo: 2, Key: 1, Claimed: true, Data: 3, HasVersion: true, Version: 300, ID: []byte("id-1"), Routes: []uint32{0, 200}, Taken: []uint32{NoOutputs, 5}})
 	w.Entry(&Entry{Ordinal: 220, Outcome: Refused, Key: 9, Sub: 1, Reason: "invalid_json"})
+	w.Entry(&Entry{Ordinal: 215, Outcome: Unmatched, Identified: true, Hi: 7, Lo: 8, Key: 7, ID: []byte("0123abcd-4567-89ab-cdef-0123456789ab")})
 	w.Entry(&Entry{Ordinal: 210, Outcome: Delivered, Identified: true, Hi: 5, Lo: 6, Key: 8, Notes: []Note{{Route: 1, Sink: 2, Outcome: Parked, Attempts: 4, Reason: "down"}}})
 	w.End()
 	records := [][]byte{

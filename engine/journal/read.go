@@ -34,9 +34,10 @@ func Read(record []byte, v *Visitor) error {
 
 // reader walks bytes; its first failure sticks; values read after it are zero.
 type reader struct {
-	b   []byte
-	at  int
-	bad bool
+	b     []byte
+	at    int
+	bad   bool
+	texts []byte // of ids that stand as UUIDs
 }
 
 func (r *reader) settled(v *Visitor, outputs bool) error {
@@ -68,8 +69,8 @@ func (r *reader) settled(v *Visitor, outputs bool) error {
 func (r *reader) entry(e *Entry, prev uint64, outputs bool) {
 	*e = Entry{Routes: e.Routes[:0], Taken: e.Taken[:0], Notes: e.Notes[:0]}
 	e.Ordinal = prev + uint64(r.varint())
-	e.Outcome = Outcome(r.byte())
-	flags := r.byte()
+	outcome, flags := r.byte(), r.byte()
+	e.Outcome = Outcome(outcome &^ shortID)
 	if e.Outcome == 0 || e.Outcome > lastResult {
 		r.bad = true
 	}
@@ -90,7 +91,11 @@ func (r *reader) entry(e *Entry, prev uint64, outputs bool) {
 	if flags&flagKey != 0 {
 		e.Key = r.fixed64()
 	}
-	e.ID = r.bytes()
+	if e.ID = nil; outcome&shortID == 0 {
+		e.ID = r.bytes()
+	} else {
+		e.ID = r.uuid()
+	}
 	if flags&flagRoutes != 0 {
 		r.routes(e, outputs)
 	}
@@ -250,6 +255,18 @@ func (r *reader) fixed64() uint64 {
 	}
 	r.at += 8
 	return binary.LittleEndian.Uint64(r.b[r.at-8:])
+}
+
+// uuid reads a UUID and returns its text.
+func (r *reader) uuid() []byte {
+	if r.bad || len(r.b)-r.at < uuidBytes {
+		r.bad = true
+		return nil
+	}
+	r.at += uuidBytes
+	at := len(r.texts)
+	r.texts = appendUUIDText(r.texts, [uuidBytes]byte(r.b[r.at-uuidBytes:]))
+	return r.texts[at:len(r.texts):len(r.texts)]
 }
 
 func (r *reader) bytes() []byte {

@@ -17,7 +17,8 @@
 //	            | hi u64 | lo u64       flag identity: 128-bit fingerprint of the identity
 //	            | data u64 | version    flag claimed: what de-duplication remembers
 //	            | key u64               flag key: hash of the key, where it is not hi
-//	            | id str                the event's id as it came
+//	            | id str                the event's id as it came; with bit 7 of outcome, the
+//	                                    16 bytes of one that is a UUID in lower case
 //	            | n | (route << 1 | 1 if the route chooses by outputs, and then the outputs taken: bits){n}
 //	                                    flag routes: the routes that took it
 //	            | reason str            flag reason
@@ -131,6 +132,9 @@ const (
 	flagNotes
 )
 
+// shortID is set in an entry's outcome where the id stands as the bytes of a UUID.
+const shortID = 1 << 7
+
 // Section is where the entries that follow came from.
 type Section struct {
 	Source, Partition string
@@ -235,6 +239,7 @@ func (w *Writer) Entry(e *Entry) {
 	w.count++
 	b := binary.AppendVarint(w.Bytes, int64(e.Ordinal-w.prev))
 	w.prev = e.Ordinal
+	outcomeAt := len(b)
 	b = append(b, byte(e.Outcome), e.flags())
 	if e.Sub != 0 {
 		b = binary.AppendUvarint(b, uint64(e.Sub))
@@ -252,7 +257,12 @@ func (w *Writer) Entry(e *Entry) {
 	if !e.Identified || e.Key != e.Hi {
 		b = binary.LittleEndian.AppendUint64(b, e.Key)
 	}
-	b = appendString(b, e.ID)
+	if id, ok := appendUUID(b, e.ID); ok {
+		b = id
+		b[outcomeAt] |= shortID
+	} else {
+		b = appendString(b, e.ID)
+	}
 	if len(e.Routes) > 0 {
 		b = binary.AppendUvarint(b, uint64(len(e.Routes)))
 		b = appendRoutes(b, e)
