@@ -47,7 +47,7 @@ func printStatus(w io.Writer, st *admin.Status) {
 	}
 	fmt.Fprintf(w, "in flight %s of %s events, %s of %s; %d lanes; commit log %s\n",
 		thousands(uint64(max(0, st.Node.InFlight.Used))), thousands(uint64(st.Node.InFlight.Max)),
-		bytesText(st.Node.InFlightBytes.Used), bytesText(st.Node.InFlightBytes.Max), st.Node.Lanes, bytesText(st.Node.LogBytes))
+		bytesText(st.Node.InFlightBytes.Used), bytesText(st.Node.InFlightBytes.Max), st.Node.Lanes, bytesText(st.Node.Commit.Bytes))
 	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s  %s\n", "source", "transport", "received", "settled", "outcomes")
 	for _, s := range st.Sources {
 		var settled uint64

@@ -111,6 +111,7 @@ func (s *Server) endpoints() []Endpoint {
 	var list []Endpoint
 	list = append(list, s.healthEndpoints()...)
 	list = append(list, s.statusEndpoints()...)
+	list = append(list, s.metricsEndpoint())
 	return list
 }
 

@@ -100,18 +100,19 @@ func statusOf(err error) (int, failure) {
 }
 
 // fail answers with an error.
-func fail(w http.ResponseWriter, err error) {
+func (s *Server) fail(w http.ResponseWriter, err error) {
 	status, body := statusOf(err)
-	write(w, status, body)
+	s.write(w, status, body)
 }
 
-// write sends a JSON answer. What cannot be encoded is a mistake of the endpoint and
+// write sends a JSON answer, without secrets of the configuration. What cannot be encoded is a mistake of the endpoint and
 // is said in the answer, which has not begun by then.
-func write(w http.ResponseWriter, status int, v any) {
+func (s *Server) write(w http.ResponseWriter, status int, v any) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		status, b = http.StatusInternalServerError, []byte(`{"errors":[{"error":"the answer cannot be encoded"}]}`)
 	}
+	b = s.cfg.Engine.Plan().Redact(b)
 	w.Header().Set("Content-Type", JSON)
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // a client that has gone does not hear of it
@@ -152,10 +153,10 @@ func (s *Server) serve(e *Endpoint, w http.ResponseWriter, r *http.Request) {
 	default:
 		v, err := e.Answer(r)
 		if err != nil {
-			fail(w, err)
+			s.fail(w, err)
 			return
 		}
-		write(w, http.StatusOK, v)
+		s.write(w, http.StatusOK, v)
 	}
 }
 

@@ -56,7 +56,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		h.Set("Connection", "close")
 	}
-	fail(w, err)
+	s.fail(w, err)
 }
 
 // admit finds the endpoint of a request, if it may be served.

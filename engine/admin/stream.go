@@ -17,7 +17,7 @@ func (s *Server) stream(e *Endpoint, w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.streams }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		fail(w, Refuse(http.StatusServiceUnavailable, "%d streams are open, more are not possible", maxStreams))
+		s.fail(w, Refuse(http.StatusServiceUnavailable, "%d streams are open, more are not possible", maxStreams))
 		return
 	}
 	control := http.NewResponseController(w)
@@ -48,9 +48,12 @@ func (s *Server) stream(e *Endpoint, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	case err == nil || r.Context().Err() != nil:
 	case !begun:
-		fail(w, err)
+		s.fail(w, err)
 	default:
 		_, body := statusOf(err)
+		for i := range body.Errors {
+			body.Errors[i].Error = string(s.cfg.Engine.Plan().Redact([]byte(body.Errors[i].Error)))
+		}
 		_ = send(body) // who reads the stream hears why it ends; who has gone does not
 	}
 }

@@ -195,6 +195,7 @@ type Log struct {
 	started atomic.Pointer[time.Time] // when engine time went on
 
 	stages atomic.Pointer[[]*stage]
+	counts counts
 	retain atomic.Pointer[func() uint64]
 
 	preamble atomic.Pointer[func() [][]byte]
@@ -219,7 +220,8 @@ type Log struct {
 type stage struct {
 	name  string
 	sink  transports.Staged
-	dirty bool // the writer's
+	dirty bool   // the writer's
+	base  uint64 // entries when it was added
 	mark  transports.Mark
 	err   error
 }
@@ -247,7 +249,7 @@ func (l *Log) Stage(name string, s transports.Staged) (id int, err error) {
 		return 0, fmt.Errorf("stage %q: %w", name, err)
 	}
 	l.marks[name] = mark
-	stages := append(old[:len(old):len(old)], &stage{name: name, sink: s})
+	stages := append(old[:len(old):len(old)], &stage{name: name, sink: s, base: mark.Entries})
 	l.stages.Store(&stages)
 	return len(stages) - 1, nil
 }

@@ -24,6 +24,8 @@ func Open(cfg Config, tables []Table, replay func(record []byte, at time.Duratio
 		cfg: cfg, tables: tables, marks: map[string]transports.Mark{},
 		queue: make(chan *Ticket, cfg.Queue), closing: make(chan struct{}), drain: make(chan struct{}), failed: make(chan struct{}),
 	}
+	l.counts.write.Seconds()
+	l.counts.size.Bytes()
 	l.stages.Store(&[]*stage{})
 	l.stopCtx, l.stop = context.WithCancel(context.Background())
 	if err := l.open(replay); err != nil {

@@ -118,6 +118,7 @@ func (l *Log) writeSnapshot(ctx context.Context) error {
 		return err
 	}
 	l.mu.Lock()
+	l.counts.snapshot.Store(time.Now().UnixNano())
 	l.begins = append([]uint64{begin}, l.begins...)
 	l.begins = l.begins[:min(keepSnapshots, len(l.begins))]
 	l.mu.Unlock()

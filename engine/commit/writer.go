@@ -100,7 +100,9 @@ func (l *Log) step(t *Ticket) {
 		w.group = nil
 	}
 	l.gather(t)
+	began := l.counts.begin()
 	publishErr, err := l.commit()
+	l.counts.end(began, len(w.group), w.last)
 	if err != nil {
 		w.results <- result{group: w.group, err: l.fail(err)}
 		return

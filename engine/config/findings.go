@@ -14,6 +14,7 @@ type findings struct {
 	mistakes []Mistake
 	warnings []Mistake
 	places   map[string]place
+	secrets  []string // values of secrets, to be struck out of what is shown
 }
 
 // add records a mistake; beyond the limit only one that says so.

@@ -85,6 +85,7 @@ func Load(o Options) (*Plan, error) {
 	}
 	f.plan.Warnings = sortMistakes(f.warnings)
 	f.plan.places = f.places
+	f.plan.secrets = f.secrets
 	if err := f.plan.digest(); err != nil {
 		return nil, fmt.Errorf("digest of the configuration: %w", err)
 	}

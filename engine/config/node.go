@@ -156,6 +156,9 @@ func (f *file) readNode(section *node, path string) {
 		if s.Secret && n.kind == scalar && n.raw == "" {
 			n.raw = "(secret)" // so that no error shows it
 		}
+		if s.Secret {
+			f.keepSecret(n)
+		}
 		s.read(f.findings, n, s.Path)
 	}
 	f.checkNode(v, section)

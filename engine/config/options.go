@@ -39,6 +39,9 @@ func settingsReader(dst *transports.Settings, options []transports.Option, dir s
 // optionReader reads one option into settings, with the Go type its contract names.
 func optionReader(settings transports.Settings, o transports.Option, dir string) reader {
 	read := func(f *findings, n *node, path string) {
+		if o.Secret {
+			f.keepSecret(n)
+		}
 		switch o.Type {
 		case transports.Int:
 			store(f, n, path, settings, o.Name, func(v *int64) reader { return whole(v, math.MinInt64, math.MaxInt64) })

@@ -34,7 +34,8 @@ type Plan struct {
 	// sink that no route uses.
 	Warnings []Mistake
 
-	places map[string]place
+	places  map[string]place
+	secrets []string
 }
 
 // Node is this instance of the engine.

@@ -127,6 +127,7 @@ type Dispatcher struct {
 func New(cfg Config) (*Dispatcher, error) {
 	cfg.fill()
 	d := &Dispatcher{cfg: cfg, bell: make(chan struct{}, 1), stopped: make(chan struct{})}
+	d.stats.init()
 	return d, d.state.init(&d.cfg)
 }
 
@@ -154,6 +155,7 @@ func (d *Dispatcher) Stopped() <-chan struct{} { return d.stopped }
 
 // Offer hands over jobs, in order. It never blocks; see the package comment for what bounds it.
 func (d *Dispatcher) Offer(jobs ...*Job) {
+	d.stats.waiting.Add(int64(len(jobs)))
 	d.mu.Lock()
 	d.inbox = append(d.inbox, jobs...)
 	d.mu.Unlock()
@@ -239,7 +241,10 @@ func (d *Dispatcher) write(ctx context.Context) {
 	}
 	d.results = d.results[:len(d.batch)]
 	clear(d.results)
+	began := time.Now()
 	d.cfg.Sink.Write(ctx, d.entries, d.results)
+	d.stats.write.Since(began, 1)
+	d.stats.batch.Observe(float64(len(d.entries)), 1)
 	clear(d.entries)
 }
 
@@ -272,9 +277,12 @@ func (d *Dispatcher) judge(ctx context.Context, now time.Time) error {
 // result ends a job or makes it wait for its next attempt.
 func (d *Dispatcher) result(j *Job, r *transports.Result, now time.Time) {
 	j.sent = false
-	d.stats.count(r.Class)
+	d.stats.count(r, now)
 	switch {
 	case r.Class == transports.OK:
+		if !j.parked {
+			d.stats.latency.Observe(now.Sub(j.first).Seconds(), 1)
+		}
 		d.end(j, journal.Delivered, "")
 	case d.cfg.Insist:
 		d.retry(j, now.Add(max(r.After, d.backoff(j.Attempts))))

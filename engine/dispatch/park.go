@@ -60,6 +60,9 @@ func (p *Park) Full() bool { return p.pending.Load() >= p.max }
 // Bytes is how much data is parked or about to be.
 func (p *Park) Bytes() int64 { return max(0, p.pending.Load()) }
 
+// Limit is how much data may be parked, in bytes.
+func (p *Park) Limit() int64 { return p.max }
+
 // Waiting is how many entries are parked.
 func (p *Park) Waiting() int {
 	p.mu.Lock()

@@ -20,6 +20,7 @@ func (d *Dispatcher) mayPark() bool {
 func (d *Dispatcher) park(j *Job) {
 	d.parkedKeys[j.Key]++
 	d.cfg.Park.expect(len(j.Entry.Data))
+	d.stats.waiting.Add(-1)
 	j.Outcome, j.Reason = journal.Parked, ""
 	d.stats.outcome(journal.Parked)
 	j.Owner.Done(j)
@@ -143,6 +144,7 @@ func (d *Dispatcher) probe(now time.Time) bool {
 func (d *Dispatcher) health(ok int, worst transports.Class, now time.Time) {
 	if ok > 0 || worst == transports.OK {
 		d.failures, d.down = 0, false
+		d.stats.down.Store(false)
 		d.stats.fatal.Store(false)
 		return
 	}
@@ -152,6 +154,7 @@ func (d *Dispatcher) health(ok int, worst transports.Class, now time.Time) {
 		return
 	}
 	d.down = true
+	d.stats.down.Store(true)
 	d.nextProbe = now.Add(d.backoff(d.failures))
 }
 

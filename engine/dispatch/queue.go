@@ -274,6 +274,7 @@ func (d *Dispatcher) finish(j *Job) {
 	j.queue = nil
 	if !j.parked {
 		d.unlink(j)
+		d.stats.waiting.Add(-1)
 		d.stats.outcome(j.Outcome)
 		j.Owner.Done(j)
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/weir-project/weir/engine/dedup"
@@ -38,6 +39,7 @@ type chunk struct {
 
 	records []derive.Record // of the internal queue: one for each unit
 
+	at      time.Time // when it came
 	scanned atomic.Bool
 	left    atomic.Int32 // items not finished; the chunk is free at 0
 	bytes   int64        // held against the in-flight limit

@@ -44,7 +44,7 @@ func (f *Flow) openDerived() (err error) {
 	limits := f.node.Limits
 	d.room.maxEvents, d.room.maxBytes = int64(limits.InFlight/derivedShare), limits.InFlightBytes/derivedShare
 	d.room.changed = make(chan struct{})
-	d.source = &source{name: derive.Name, room: &d.room, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	d.source = &source{name: derive.Name, measures: newSourceMeasures(), room: &d.room, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	d.source.take(d.queue)
 	return nil
 }

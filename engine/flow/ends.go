@@ -65,7 +65,7 @@ type sink struct {
 // newSource makes a source that is not open. It goes on with the window of another
 // one where that has the same bounds.
 func (f *Flow) newSource(p *config.Source, window *dedup.Table[ref]) (*source, error) {
-	s := &source{name: p.Name, plan: p, table: window, room: &f.room, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	s := &source{name: p.Name, measures: newSourceMeasures(), plan: p, table: window, room: &f.room, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	if p.Dedup != nil && window == nil {
 		c := dedup.Config{Window: p.Dedup.Window, MaxIDs: p.Dedup.MaxIDs}
 		if err := c.Validate(); err != nil {

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/weir-project/weir/engine/field"
 	"github.com/weir-project/weir/engine/journal"
@@ -28,10 +29,12 @@ func (l *lane) adopt(g *Generation) {
 		l.instances[p] = l.aside[g.plugins[p].loaded]
 		delete(l.aside, g.plugins[p].loaded)
 	}
+	l.measures = make([]*pluginMeasures, len(g.plugins))
 	l.answers = make([][]uint32, len(g.plugins))
 	l.failures = make([]string, len(g.plugins))
 	l.reasons = make([][]string, len(g.plugins))
 	for p := range g.plugins {
+		l.measures[p] = l.f.measured.plugin(g.plugins[p].name)
 		l.answers[p] = make([]uint32, batchEvents)
 		l.reasons[p] = make([]string, batchEvents)
 	}
@@ -86,9 +89,20 @@ func (l *lane) ask(ctx context.Context, p int) {
 			}
 		}
 	}
+	passed, failed := 0, 0
 	for k, i := range l.asked {
+		switch {
+		case out[k]&plugins.Failed != 0:
+			failed++
+		case out[k] != 0:
+			passed++
+		}
 		answers[i] = l.answer(ctx, p, i, out[k])
 	}
+	m := l.measures[p]
+	m.events.Add(uint64(len(l.asked)))
+	m.passed.Add(uint64(passed))
+	m.failed.Add(uint64(failed))
 }
 
 // call runs the plug-in over some events of the batch. After an error the instance
@@ -106,9 +120,12 @@ func (l *lane) call(ctx context.Context, p int, asked []int, out []uint32) error
 		l.encode(p, l.batch[i])
 	}
 	if err = l.input.Err(); err == nil {
+		began := time.Now()
 		err = in.Filter(ctx, &l.input, out)
+		l.measures[p].calls.Since(began, 1)
 	}
 	if err != nil {
+		l.measures[p].traps.Add(1)
 		l.failures[p] = err.Error()
 		_ = in.Close(ctx) // spent
 		l.instances[p] = nil

@@ -41,6 +41,7 @@ type lane struct {
 	instances []plugins.Instance
 	aside     map[plugins.Plugin]plugins.Instance // of plug-ins that are not gen's
 	answers   [][]uint32                          // by plug-in and place in the batch
+	measures  []*pluginMeasures                   // by plug-in
 	failures  []string                            // by plug-in: why its last call failed
 	reasons   [][]string                          // by plug-in and place in the batch: why it failed on the event
 

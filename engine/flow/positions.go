@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/transports"
@@ -58,6 +59,7 @@ type span struct {
 	first, end  uint64
 	total, left int
 	start, next transports.Position
+	came        time.Time
 	done        []bool     // by item: settled and durable
 	marks       []unitMark // by item; of a span that recovery made, nil
 
@@ -115,14 +117,14 @@ func (p *positions) open(c *chunk) (whole bool) {
 	defer p.mu.Unlock()
 	n := len(c.items)
 	if c.source.brokerKeeps {
-		c.span = &span{source: c.source, left: n, total: n, done: make([]bool, n)}
+		c.span = &span{source: c.source, left: n, total: n, came: c.at, done: make([]bool, n)}
 		c.span.countUnits(c)
 		return n == 0
 	}
 	pt := p.of(c.source.name, c.Partition)
 	s := pt.fresh(n)
 	c.span = s
-	s.source, s.partition, s.left, s.total = c.source, pt, n, n
+	s.source, s.partition, s.came, s.left, s.total = c.source, pt, c.at, n, n
 	for i := range c.items {
 		s.marks[i] = unitMark{c.items[i].ordinal, c.items[i].sub}
 	}

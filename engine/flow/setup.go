@@ -78,6 +78,7 @@ type Flow struct {
 
 	letterCounts counts // by reason
 	routeCounts  counts // events taken, by route
+	measured     measured
 }
 
 // table joins a name to a part of the state that stands on the log.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/dedup"
@@ -42,6 +43,7 @@ type source struct {
 	last     chan struct{} // closed: the settler tells a last time
 	told     chan struct{} // closed: it has
 
+	measures *sourceMeasures
 	before   uint64 // events that were settled before this start
 	received atomic.Uint64
 	outcomes [journal.Discarded + 1]atomic.Uint64
@@ -134,7 +136,10 @@ func (f *Flow) settleNow(ctx context.Context, s *source) {
 	if len(list) == 0 {
 		return
 	}
-	for i, err := range s.end.Settle(ctx, list) {
+	began := time.Now()
+	errs := s.end.Settle(ctx, list)
+	s.measures.told(began, list, errs)
+	for i, err := range errs {
 		if err != nil && !errors.Is(err, transports.ErrNotHeld) {
 			f.cfg.Log.Warn("settle", "source", s.name, "delivery", list[i].ID, "partition", list[i].Partition, "error", err)
 		}

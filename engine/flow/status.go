@@ -3,9 +3,13 @@ package flow
 import (
 	"maps"
 	"sync"
+	"time"
 
+	"github.com/weir-project/weir/engine/commit"
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/measure"
+	"github.com/weir-project/weir/transports"
 )
 
 // counts are totals by name. They are touched once a record, or for what is rare.
@@ -43,7 +47,9 @@ type Status struct {
 	InFlight          int64             // events
 	InFlightBytes     int64
 	LogBytes          int64
-	Lanes             int
+	Commit            commit.Stats
+	Lanes             []LaneStatus
+	Plugins           map[string]PluginStatus
 	Waits             []Wait // what waits for what, at this moment
 	Failure           error
 }
@@ -56,13 +62,30 @@ type SourceStatus struct {
 	Window   int               // ids in the dedup window
 	Evicted  uint64            // ids the count cap took from the window before their time
 	Ended    bool
+	InFlight int64 // events with the lanes, not durable
+
+	Bytes       uint64 // received
+	Redelivered uint64 // deliveries that came again
+	Acked       uint64 // settlements that the other side took
+	Nacked      uint64
+	LeaseLost   uint64               // settlements of what was not held any more
+	Unsettled   uint64               // settlements that failed otherwise
+	LastDurable time.Time            // of an event; zero = there was none
+	Latency     measure.Distribution // seconds from receipt to durable, by event
+	Settle      measure.Distribution // seconds of a call that settles
+	Measures    *transports.Measures // nil = the transport does not say
 }
 
 // SinkStatus is one sink's part.
 type SinkStatus struct {
-	Local    bool // takes part in the commit
-	Dispatch dispatch.Stats
-	Parked   int // deliveries in the park queue
+	Local     bool   // takes part in the commit
+	Delivered uint64 // entries
+	Room      int64  // bytes that a local sink still takes, -1 = it has no bound
+	Dispatch  dispatch.Stats
+	Parked    int   // deliveries in the park queue
+	ParkBytes int64 // their data
+	ParkLimit int64
+	Measures  *transports.Measures // nil = the transport does not say
 }
 
 // Status may be called from any goroutine.
@@ -73,7 +96,7 @@ func (f *Flow) Status() Status {
 		Epoch: f.epoch, Generation: f.gen.Load().Number,
 		Sources: map[string]SourceStatus{}, Sinks: map[string]SinkStatus{},
 		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(),
-		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Lanes: len(f.lanes), Waits: f.waits(), Failure: f.Err(),
+		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Commit: f.log.Stats(), Lanes: f.laneStatus(), Plugins: f.pluginStatus(), Waits: f.waits(), Failure: f.Err(),
 	}
 	at := f.ends.Load()
 	for _, s := range f.statusSources(at) {
@@ -86,15 +109,24 @@ func (f *Flow) Status() Status {
 		if s.table != nil {
 			ss.Window, ss.Evicted = s.table.Len(), s.table.Evicted()
 		}
+		s.measures.status(&ss)
+		ss.InFlight, ss.Measures = s.events.Load(), measuresOf(s.end)
 		st.Sources[s.name] = ss
 	}
 	for _, s := range at.sinks {
-		ss := SinkStatus{Local: s.staged != nil}
+		ss := SinkStatus{Local: s.staged != nil, Room: -1, Measures: measuresOf(s.end)}
+		if s.bounded != nil {
+			ss.Room = s.bounded.Room()
+		}
+		if s.staged != nil {
+			ss.Delivered = f.log.Appended(s.stage)
+		}
 		if s.dispatcher != nil {
 			ss.Dispatch = s.dispatcher.Stats()
+			ss.Delivered = ss.Dispatch.Delivered
 		}
 		if s.park != nil {
-			ss.Parked = s.park.Waiting()
+			ss.Parked, ss.ParkBytes, ss.ParkLimit = s.park.Waiting(), s.park.Bytes(), s.park.Limit()
 		}
 		st.Sinks[s.name] = ss
 	}

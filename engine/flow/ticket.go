@@ -281,6 +281,7 @@ func (t *ticket) settle(p *part, items []uint32, tokens []dedup.Token) {
 			s.outcomes[o].Add(uint64(n))
 		}
 	}
+	s.measures.durable(p.span.came, len(items))
 	f.settled(p.span, items)
 	f.leave(t.gen, s, len(items))
 }

@@ -28,15 +28,46 @@ func (f *Flow) waits() []Wait {
 		if at := s.full.Load(); at != 0 {
 			list = append(list, Wait{What: "sources", For: "sink " + s.name, Since: time.Unix(0, at), Why: fmt.Sprintf("it is full: room for %d bytes is left", s.bounded.Room())})
 		}
-		if s.dispatcher != nil && s.dispatcher.Stats().Fatal {
-			list = append(list, Wait{What: "sink " + s.name, For: "a person", Why: "its last write failed in a way that does not pass by itself"})
+		list = append(list, s.waits()...)
+	}
+	for i, l := range f.lanes {
+		if len(l.free) == 0 && len(l.work) > 0 {
+			list = append(list, Wait{What: fmt.Sprintf("lane %d", i), For: "the commit log", Why: fmt.Sprintf("all its %d records wait for their sync", cap(l.free))})
 		}
-		if s.park == nil {
-			continue
-		}
-		if n := s.park.Waiting(); n > 0 {
-			list = append(list, Wait{What: fmt.Sprintf("%d parked deliveries", n), For: "sink " + s.name, Why: "they were not delivered in time, or wait behind one that was not"})
-		}
+	}
+	if at := f.log.Stats().Since; !at.IsZero() && time.Since(at) > slowWrite {
+		list = append(list, Wait{What: "the commit log", For: "the disk", Why: "a write or sync has not returned", Since: at})
+	}
+	return list
+}
+
+// slowWrite is how long a group's write may take before it is called a wait.
+const slowWrite = time.Second
+
+// waits is what a sink outside the commit waits for.
+func (s *sink) waits() (list []Wait) {
+	if s.dispatcher == nil {
+		return nil
+	}
+	st := s.dispatcher.Stats()
+	why := "nothing arrives"
+	if st.Failed.Reason != "" {
+		why = st.Failed.Class.String() + ": " + st.Failed.Reason
+	}
+	switch {
+	case st.Fatal:
+		list = append(list, Wait{What: "sink " + s.name, For: "a person", Why: why, Since: st.Failed.At})
+	case st.Down:
+		list = append(list, Wait{What: "sink " + s.name, For: "its other side", Why: why, Since: st.Failed.At})
+	}
+	if s.park == nil {
+		return list
+	}
+	if n := s.park.Waiting(); n > 0 {
+		list = append(list, Wait{What: fmt.Sprintf("%d parked deliveries", n), For: "sink " + s.name, Why: "they were not delivered in time, or wait behind one that was not"})
+	}
+	if s.park.Full() {
+		list = append(list, Wait{What: "sources", For: "sink " + s.name, Why: fmt.Sprintf("its park queue is full: %d bytes", s.park.Limit())})
 	}
 	return list
 }
