@@ -92,6 +92,7 @@ func (p *program) root() *cobra.Command {
 		p.runCommand(),
 		p.checkCommand(),
 		p.testCommand(),
+		p.doctorCommand(),
 		p.statusCommand(),
 		p.journalCommand(),
 		p.queueCommand(),
