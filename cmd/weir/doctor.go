@@ -182,7 +182,8 @@ func (d *doctor) room() {
 		return
 	}
 	used, _ := folderSize(d.plan.Node.Data) // what cannot be read counts as nothing
-	limit := d.plan.Node.Limits.Disk
+	limits := d.plan.Node.Limits
+	limit := limits.Disk
 	found := fmt.Sprintf("%s free, %s in use, limit %s", bytesText(free), bytesText(used), bytesText(limit))
 	switch {
 	case free < lowRoom:
