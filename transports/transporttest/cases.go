@@ -87,7 +87,7 @@ func waitFor(t *testing.T, r *rig, l *ledger, do func() bool) {
 func take(t *testing.T, r *rig, l *ledger, wait time.Duration) (empty int) {
 	t.Helper()
 	for {
-		got, err := r.receive(500, wait)
+		got, err := r.receive(64, wait)
 		must(t, err)
 		if len(got) == 0 {
 			return empty

@@ -19,8 +19,8 @@ import (
 // closeUnderLoad is case 13: Close while everything runs, Close twice, cancel
 // everywhere: every call returns, later ones fail, nothing leaks.
 func closeUnderLoad(t *testing.T, f Factory) {
+	r, empty := newRig(t, f, vfs.OS{}, t.TempDir(), ""), newRig(t, f, vfs.OS{}, t.TempDir(), "")
 	before := goleak.IgnoreCurrent()
-	r := newRig(t, f, vfs.OS{}, t.TempDir(), "")
 	must(t, r.open())
 	m := newMaker(f, 1)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -58,7 +58,7 @@ func closeUnderLoad(t *testing.T, f Factory) {
 		t.Error("the sink took an entry after Close")
 	}
 	r.source, r.sink = nil, nil
-	cancelled(t, f)
+	cancelled(t, empty)
 	cancel()
 	goleak.VerifyNone(t, before)
 }
@@ -116,9 +116,8 @@ func (r *rig) tryWrite(sink transports.Sink, e transports.Entry) error {
 }
 
 // cancelled receives from an empty place with a context that ends.
-func cancelled(t *testing.T, f Factory) {
+func cancelled(t *testing.T, r *rig) {
 	t.Helper()
-	r := newRig(t, f, vfs.OS{}, t.TempDir(), "")
 	must(t, r.open())
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

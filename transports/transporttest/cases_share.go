@@ -264,21 +264,24 @@ func movingUnderLoad(t *testing.T, f Factory) {
 	f.needs(t, Moving, r.place.Move != nil)
 	must(t, r.open())
 	seed := seedOf(t)
-	m, l, rng := newMaker(f, seed), newLedger(f), rand.New(rand.NewPCG(seed, 6))
-	behind := newBackground(&sender{sink: r.sink, limits: r.limits, patience: recovery, writeLimit: writeLimit})
-	defer behind.stop()
-	ride := rider{t: t, r: r, l: l, acked: map[int]bool{}}
+	rng := rand.New(rand.NewPCG(seed, 6))
+	ride := newRider(t, r, seed, 2*recovery)
+	ride.fault = "move"
+	defer ride.behind.stop()
 	const rounds, moves = 60, 4
 	for i := range rounds {
 		for range 1 + rng.IntN(4) {
-			e := m.next(fmt.Sprint("k", rng.IntN(8)), rng.IntN(100))
-			must(t, l.wasSent(e))
-			must(t, behind.offer([]transports.Entry{e}))
+			ride.send(fmt.Sprint("k", rng.IntN(8)), rng.IntN(100))
 		}
 		if i%(rounds/moves) == rounds/moves/2 {
-			must(t, r.place.Move())
+			moved := make(chan error, 1)
+			time.AfterFunc(quiet/10, func() { moved <- r.place.Move() })
+			for range 3 {
+				ride.take(quiet) // the last one waits
+			}
+			must(t, <-moved)
 		}
 		ride.take(quiet / 10)
 	}
-	ride.finish(behind, m.n)
+	ride.finish()
 }

@@ -66,14 +66,14 @@ type Proxy struct {
 
 	mu       sync.Mutex // guards all below
 	listener net.Listener
-	open     map[net.Conn]struct{}
+	open     map[net.Conn]Mode // in which each began
 	closed   bool
 }
 
 // NewProxy listens on a port of its own on the loopback interface and passes
 // all on to target, host:port.
 func NewProxy(target string) (*Proxy, error) {
-	p := &Proxy{target: target, open: map[net.Conn]struct{}{}}
+	p := &Proxy{target: target, open: map[net.Conn]Mode{}}
 	if err := p.listen("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -136,12 +136,15 @@ func (p *Proxy) Set(m Mode) error {
 	return err
 }
 
-// drop resets all connections.
+// drop resets all connections, but for those that went into a black hole: what is
+// lost there never hears that it is over.
 func (p *Proxy) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.open {
-		reset(c)
+	for c, began := range p.open {
+		if began != BlackHole || p.closed {
+			reset(c)
+		}
 	}
 }
 
@@ -183,24 +186,25 @@ func (p *Proxy) accept(l net.Listener) {
 			return // closed
 		}
 		p.connections.Add(1)
-		if !p.keep(client) {
+		mode := Mode(p.mode.Load())
+		if !p.keep(client, mode) {
 			reset(client)
 			continue
 		}
 		p.wait.Go(func() {
 			defer p.forget(client)
-			p.serve(client, Mode(p.mode.Load()))
+			p.serve(client, mode)
 		})
 	}
 }
 
-func (p *Proxy) keep(c net.Conn) bool {
+func (p *Proxy) keep(c net.Conn, began Mode) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.open) >= maxProxied {
 		return false
 	}
-	p.open[c] = struct{}{}
+	p.open[c] = began
 	return true
 }
 
@@ -240,7 +244,7 @@ func (p *Proxy) dial() (net.Conn, bool) {
 	if err != nil {
 		return nil, false
 	}
-	if !p.keep(server) {
+	if !p.keep(server, Healthy) {
 		reset(server)
 		return nil, false
 	}

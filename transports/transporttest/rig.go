@@ -25,6 +25,11 @@ const (
 	quiet    = 100 * time.Millisecond
 )
 
+// stuck is how long a call may take beyond the wait it was given.
+const stuck = 8 * time.Second
+
+var errStuck = fmt.Errorf("%w: Receive did not return within %v of its wait", transports.ErrFatal, stuck)
+
 // rig is a place with what the engine would keep about it.
 type rig struct {
 	f         Factory
@@ -331,12 +336,17 @@ func (r *rig) receiveOnce(max int, wait time.Duration) ([]item, error) {
 	return got, nil
 }
 
-func (r *rig) pull(max int, wait time.Duration) ([]item, error) {
+func (r *rig) pull(most int, wait time.Duration) ([]item, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), max(wait, 0)+stuck, errStuck)
+	defer cancel()
 	chunks, ok := r.source.(transports.ChunkSource)
 	if !ok {
-		got, err := r.source.Receive(context.Background(), max, wait)
-		if len(got) > max {
-			return nil, fmt.Errorf("Receive returned %d deliveries, at most %d were asked for", len(got), max)
+		got, err := r.source.Receive(ctx, most, wait)
+		if context.Cause(ctx) != nil {
+			return nil, context.Cause(ctx)
+		}
+		if len(got) > most {
+			return nil, fmt.Errorf("Receive returned %d deliveries, at most %d were asked for", len(got), most)
 		}
 		items := make([]item, len(got))
 		for i, d := range got {
@@ -346,7 +356,11 @@ func (r *rig) pull(max int, wait time.Duration) ([]item, error) {
 		return items, err
 	}
 	c := transports.Chunk{Data: make([]byte, 0, 64<<10)}
-	if err := chunks.ReceiveChunk(context.Background(), &c, wait); err != nil {
+	err := chunks.ReceiveChunk(ctx, &c, wait)
+	if context.Cause(ctx) != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return split(&c), nil
