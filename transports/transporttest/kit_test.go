@@ -176,6 +176,11 @@ func (l lazyFS) Append(name string) (vfs.File, error) {
 	return lazyFile{f}, err
 }
 
+func (l lazyFS) Overwrite(name string, at int64) (vfs.File, error) {
+	f, err := l.FS.Overwrite(name, at)
+	return lazyFile{f}, err
+}
+
 type lazyFile struct{ vfs.File }
 
 func (lazyFile) Sync() error { return nil }
