@@ -30,6 +30,7 @@ var (
 // world is a workload in a file system in memory and what must come of it.
 type world struct {
 	mem   *vfs.Mem
+	yaml  string
 	lanes int
 
 	out, kitchen, other []string // ids, as the sinks must hold them: each once
@@ -55,7 +56,7 @@ sinks:
 // that no route takes, and malformed ones.
 func newWorld(t *testing.T, events int) *world {
 	t.Helper()
-	w := &world{mem: vfs.NewMem(), lanes: 2}
+	w := &world{mem: vfs.NewMem(), yaml: worldYAML, lanes: 2}
 	var in bytes.Buffer
 	for i := range events {
 		id := fmt.Sprintf("e%03d", i)
@@ -78,16 +79,22 @@ func newWorld(t *testing.T, events int) *world {
 			w.other = append(w.other, id)
 		}
 	}
+	w.input(t, in.Bytes())
+	return w
+}
+
+// input writes what the source reads.
+func (w *world) input(t *testing.T, lines []byte) {
+	t.Helper()
 	must(t, w.mem.MkdirAll("/w"))
 	f, err := w.mem.Create("/w/in.ndjson")
 	must(t, err)
-	_, err = f.Write(in.Bytes())
+	_, err = f.Write(lines)
 	must(t, err)
 	must(t, f.Sync())
 	must(t, f.Close())
 	must(t, w.mem.SyncDir("/"))
 	must(t, w.mem.SyncDir("/w"))
-	return w
 }
 
 func must(t *testing.T, err error) {
@@ -100,7 +107,7 @@ func must(t *testing.T, err error) {
 // run works through the input on a file system, or fails in the attempt.
 func (w *world) run(fs vfs.FS) error {
 	all := []transports.Transport{file.New(), local.New()}
-	plan, err := config.Load(config.Options{File: "/w/weir.yaml", Data: []byte(worldYAML), Transports: all})
+	plan, err := config.Load(config.Options{File: "/w/weir.yaml", Data: []byte(w.yaml), Transports: all})
 	if err != nil {
 		return err
 	}

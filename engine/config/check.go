@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -26,7 +27,10 @@ func (f *file) complete(root *node) {
 	for i := range p.Routes {
 		r := &p.Routes[i]
 		if len(r.From) == 0 {
-			r.From = all
+			r.From = slices.Clone(all)
+			if p.Derives() {
+				r.From = append(r.From, derive.Name)
+			}
 		}
 		slices.Sort(r.From)
 		if r.Switch != nil {
@@ -78,6 +82,7 @@ func (f *file) check(root *node) {
 	if len(known["source"]) == 0 && root.kind == mapping {
 		f.add(root.at, "sources", "there are none, so nothing would run", "")
 	}
+	known["source"] = append(known["source"], derive.Name)
 	used := f.checkUses(known)
 	f.checkUnused(used)
 	f.checkShared()
@@ -119,6 +124,9 @@ func (f *file) checkUnused(used map[string]bool) {
 			f.warn(f.places[path], path, "no route uses this plug-in", "")
 		}
 	}
+	if used["source "+derive.Name] && !p.Derives() {
+		f.warn(f.placeOfUse(derive.Name), "routes", "a route takes derived events, and no route emits any", "")
+	}
 	taken := map[string]bool{}
 	for _, r := range p.Routes {
 		for _, name := range r.From {
@@ -130,6 +138,16 @@ func (f *file) checkUnused(used map[string]bool) {
 			f.warn(f.places[path], path, "no route takes events from this source", "")
 		}
 	}
+}
+
+// placeOfUse is where the configuration names a source first.
+func (f *file) placeOfUse(source string) place {
+	for _, u := range f.uses {
+		if u.what == "source" && u.name == source {
+			return u.at
+		}
+	}
+	return place{file: f.name, line: 1, column: 1}
 }
 
 // owner is an end that a place on disk belongs to.

@@ -14,6 +14,8 @@ type jsonText struct {
 	data   []byte
 	marks  []mark
 	broken bool // a reference could not be replaced; reported already
+
+	placeholders bool // unquoted <names> stand for values
 }
 
 // mark says where the JSON from an offset on stood in the file.
@@ -83,6 +85,8 @@ func (t *jsonText) scalar(f *findings, n *node, path string) {
 	switch _, isBool := n.boolean(); {
 	case !n.plain:
 		t.text(n.text)
+	case t.placeholders && n.isPlaceholder():
+		t.data = append(t.data, n.text...)
 	case n.text == "": // nothing after the colon
 		t.data = append(t.data, "null"...)
 	case isLiteral(n.text):

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/weir-project/weir/engine/event"
@@ -123,8 +124,17 @@ type Route struct {
 	From   []string // names of sources, sorted; all of them where the file names none
 	When   []byte   // the pattern as JSON text; nil = every event
 	Filter []string // names of plug-ins, in order; all must say yes
-	To     []string // names of sinks, in the file's order; empty with Switch
-	Switch *Switch  // nil = To
+	// Transform changes the event for this route's sinks and reactions, step by step.
+	Transform []Step
+	React     []Step   // each emits a derived event
+	To        []string // names of sinks, in the file's order; empty with Switch
+	Switch    *Switch  // nil = To
+}
+
+// Step makes an event out of another one.
+type Step struct {
+	Template []byte            // as package template reads it
+	Paths    map[string]string // names for paths, which the template uses
 }
 
 // Switch sends an event to the sinks of those outputs that a plug-in names.
@@ -253,4 +263,9 @@ func (p *Plan) Mistake(path, problem, hint string) Mistake {
 			return m
 		}
 	}
+}
+
+// Derives says that some route emits events.
+func (p *Plan) Derives() bool {
+	return slices.ContainsFunc(p.Routes, func(r Route) bool { return len(r.React) > 0 })
 }

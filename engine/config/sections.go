@@ -254,10 +254,12 @@ func (f *file) routeReader(r *Route) reader {
 		member{name: "when", doc: "The pattern that events must match; default all.", reader: pattern(&r.When)},
 		member{name: "filter", doc: "Plug-ins that must all say yes.", reader: f.names(&r.Filter, "plug-in")},
 		member{name: "to", doc: "Sinks, or a plug-in's outputs with their sinks.", reader: f.destination(r)},
-		later("transform"), later("react"), later("template"), later("templates"),
+		member{name: "transform", doc: "Templates that change the event for this route, one after the other.", reader: steps(&r.Transform, false)},
+		member{name: "react", doc: "Templates of events that are emitted and take their own way.", reader: steps(&r.React, true)},
+		later("template"), later("templates"),
 	), func(fs *findings, n *node, path string) {
 		if n.kind == mapping && n.get("to") == nil && n.get("react") == nil {
-			fs.add(n.at, path, "the route does nothing", "name sinks under to:")
+			fs.add(n.at, path, "the route does nothing", "name sinks under to:, or events to emit under react:")
 		}
 	})
 }

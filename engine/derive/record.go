@@ -1,7 +1,9 @@
 package derive
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,4 +234,41 @@ func (l *Lineage) Mark(e *event.Event) {
 	e.SetExtension(CauseAttribute, l.Cause)
 	e.SetExtension(CorrelationAttribute, l.Correlation)
 	e.SetExtension(HopAttribute, int32(min(l.Hop, math.MaxInt32)))
+}
+
+// Unmark takes the attributes away that Mark sets, but for a correlation that the
+// innermost of the envelopes has a place for.
+func Unmark(e *event.Event, chain []event.Envelope) {
+	e.SetExtension(CauseAttribute, nil)
+	e.SetExtension(HopAttribute, nil)
+	if len(chain) == 0 || chain[len(chain)-1] != event.EventHub {
+		e.SetExtension(CorrelationAttribute, nil)
+	}
+}
+
+// Emission names one event that one event gives rise to.
+type Emission struct {
+	Source, ID string // of the cause
+	Version    uint32 // of the cause, for de-duplication
+	Replay     string // the replay that the cause came in
+	Route      string
+	Plugin     string // what emitted it: "template", or a plug-in's name
+	Ordinal    int    // which of the events that it emitted
+}
+
+// EventID is the derived event's id: the same whenever the cause is worked on again.
+func (e *Emission) EventID() string {
+	h := sha256.New()
+	var n [8]byte
+	number := func(v uint64) {
+		binary.BigEndian.PutUint64(n[:], v)
+		h.Write(n[:])
+	}
+	for _, part := range [...]string{e.Source, e.ID, e.Replay, e.Route, e.Plugin} {
+		number(uint64(len(part)))
+		h.Write([]byte(part))
+	}
+	number(uint64(e.Version))
+	number(uint64(e.Ordinal))
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -311,3 +311,11 @@ func editDistance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// DataMember is the member of the envelope that the data stands in, "" for Raw and S3.
+func (e Envelope) DataMember() string {
+	if int(e) < len(envelopes) && len(envelopes[e].data) > 0 {
+		return envelopes[e].data[0]
+	}
+	return ""
+}

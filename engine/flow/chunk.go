@@ -74,8 +74,12 @@ type item struct {
 // extra is what the unusual event carries to its record.
 type extra struct {
 	notes   []journal.Note
-	letters []letter        // dead letters to stage
-	parked  []*dispatch.Job // deliveries to stage in park queues
+	letters []letter    // dead letters to stage
+	made    []madeEvent // by route: what its transforms made
+	// emitted holds records for the internal queue, framed.
+	emitted   []byte
+	emissions int
+	parked    []*dispatch.Job // deliveries to stage in park queues
 	// rendered holds what local sinks get that do not take the original bytes. It is
 	// made before the record, since what cannot be rendered is a dead letter.
 	rendered []rendering

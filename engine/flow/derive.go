@@ -59,9 +59,17 @@ func (f *Flow) joinDerived() (err error) {
 	return nil
 }
 
-// startDerived readies the internal queue before lanes run.
+// startDerived readies the internal queue before lanes run: they must know how many
+// descendants the events have had of which some still wait.
 func (f *Flow) startDerived(ctx context.Context) error {
-	return f.openSource(ctx, f.derived.source)
+	if err := f.openSource(ctx, f.derived.source); err != nil {
+		return err
+	}
+	return f.derived.queue.Each(func(ordinal uint64, r *derive.Record) {
+		if r.Lineage.Derived() && !f.positions.knew(derive.Name, ordinal) {
+			f.laneOf(r.KeyHash).descentOf(rootOf(&r.Lineage)).found(&r.Lineage)
+		}
+	})
 }
 
 // askDerived asks the internal queue until ctx is done, or until finish was called and

@@ -51,6 +51,7 @@ func (l *lane) run(ctx context.Context) {
 	l.refuse()
 	l.claim()
 	l.filter(ctx)
+	l.transform()
 	l.deliver()
 }
 
@@ -226,7 +227,7 @@ func (l *lane) dispatch(r ref) {
 		switch s := r.c.gen.ends[sink]; {
 		case s.dispatcher != nil:
 			l.offer(r, route, sink)
-		case !s.original:
+		case !s.original || it.madeFor(route) != nil:
 			l.prepare(r, route, sink)
 		}
 	})

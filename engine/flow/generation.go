@@ -21,6 +21,8 @@ type Generation struct {
 	plan      *config.Plan
 	readings  []*reading // of each source, by name
 	derived   *reading   // of derived events
+	makes     bool       // some route transforms or reacts
+	early     []*step    // those that see events as they came
 	routes    []route
 	plugins   []plugin
 	sinks     []string // names, as journal notes index them
@@ -70,6 +72,10 @@ func (g *Generation) reading(source string) *reading {
 type route struct {
 	name    string
 	filters []int // plug-ins
+
+	transforms []*step
+	reactions  []*step
+
 	to      []int // sinks; with outputs nil
 	choice  int   // the plug-in whose outputs choose, -1 = none
 	outputs [maxOutputs][]int
@@ -172,6 +178,9 @@ func (g *Generation) route(r *config.Route) (route, error) {
 	c := route{name: r.Name, to: g.sinksNamed(r.To), choice: -1}
 	for _, name := range r.Filter {
 		c.filters = append(c.filters, g.plugin(name))
+	}
+	if err := g.steps(r, &c); err != nil {
+		return c, err
 	}
 	if r.Switch == nil {
 		return c, nil

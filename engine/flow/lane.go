@@ -60,6 +60,8 @@ type lane struct {
 	outputs     []uint32 // of record
 	letterBytes []byte
 
+	fields stepFields
+
 	open *ticket      // what the next record is made of
 	free chan *ticket // those that wait for nothing
 
@@ -67,6 +69,8 @@ type lane struct {
 	// the key, the first of which still has deliveries under way.
 	held map[uint64][]ref
 	jobs []*dispatch.Job // free
+
+	descents map[rootKey]*descent // of events that have derived ones in the internal queue
 }
 
 // mailbox is how others reach a lane: ended deliveries, followers' verdicts, and
@@ -82,7 +86,7 @@ type mailbox struct {
 func newLane(f *Flow, id int) *lane {
 	l := &lane{
 		f: f, id: id, work: make(chan *chunk, maxChunks), soon: make(chan *chunk, maxChunks), free: make(chan *ticket, ticketsALane),
-		aside: map[plugins.Plugin]plugins.Instance{}, held: map[uint64][]ref{},
+		aside: map[plugins.Plugin]plugins.Instance{}, held: map[uint64][]ref{}, descents: map[rootKey]*descent{},
 	}
 	l.mail.bell = make(chan struct{}, 1)
 	for range ticketsALane {
@@ -183,7 +187,7 @@ func (l *lane) ring() {
 func (l *lane) offer(r ref, route uint32, sink int) {
 	it := r.item()
 	j := l.job(r, route, sink)
-	data, headers, err := l.f.render(r, r.c.gen.ends[sink])
+	data, headers, err := l.f.render(r, route, r.c.gen.ends[sink])
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 		return
@@ -195,7 +199,7 @@ func (l *lane) offer(r ref, route uint32, sink int) {
 
 // prepare renders an event for a local sink.
 func (l *lane) prepare(r ref, route uint32, sink int) {
-	data, headers, err := l.f.render(r, r.c.gen.ends[sink])
+	data, headers, err := l.f.render(r, route, r.c.gen.ends[sink])
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 	}
@@ -347,6 +351,7 @@ func (l *lane) resolve(ctx context.Context, fw dedup.Follower[ref]) {
 		l.adopt(fw.Ref.c.gen)
 		l.batch = append(l.batch[:0], fw.Ref)
 		l.filter(ctx)
+		l.transform()
 		l.deliver()
 	}
 	if held {

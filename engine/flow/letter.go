@@ -19,6 +19,7 @@ type letter struct {
 	reason, detail string
 	route, sink    uint32 // journal.NoRoute where there is none
 	attempts       int
+	part           int    // tells letters of one route apart, where it may have several; 0 = it has one
 	rendered       []byte // what was sent, where it is not the original
 }
 
@@ -86,6 +87,9 @@ func letterID(r ref, w *letter) string {
 	}
 	if w.sink != journal.NoRoute {
 		id += "/" + r.c.gen.sinks[w.sink]
+	}
+	if w.part > 0 {
+		id += "/" + strconv.Itoa(w.part)
 	}
 	return id + "/" + w.reason
 }

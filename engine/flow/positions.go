@@ -242,6 +242,14 @@ func (pt *partition) knows(m unitMark) bool {
 	return slices.ContainsFunc(pt.ranges, func(r [2]uint64) bool { return r[0] <= m.ordinal && m.ordinal < r[1] })
 }
 
+// knew says whether an event of a source with one partition was settled before the start.
+func (p *positions) knew(source string, ordinal uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pt := p.partitions[partitionName{source, ""}]
+	return pt != nil && (ordinal < pt.lowOrdinal || pt.knows(unitMark{ordinal, 0}))
+}
+
 // forget drops what the low mark has passed. The caller holds mu.
 func (pt *partition) forget() {
 	for m := range pt.recovered {

@@ -37,6 +37,7 @@ type reading struct {
 	version  int          // index in fields
 	kept     []int        // indices in fields of what lanes need: the key, then each plug-in's slots
 	plugins  []int        // by plug-in: where its slots begin in kept
+	steps    [][]int      // by early step and slot of its template: index in kept, -1 = no field
 	dedup    *config.Dedup
 	updates  map[string]struct{} // types that may update; nil = all
 	expire   config.Expire
@@ -197,6 +198,7 @@ func (r *reading) want(g *Generation, s *config.Source) {
 			r.kept = append(r.kept, fieldData)
 		}
 	}
+	r.wantSteps(g, func(path field.Path) int { return add(path.String()) })
 }
 
 func (r *reading) compile() error {

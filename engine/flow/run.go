@@ -262,24 +262,24 @@ type waiter struct{ done chan *dispatch.Job }
 func (w waiter) Done(j *dispatch.Job) { w.done <- j }
 
 // render encodes an event as a sink wants it.
-func (f *Flow) render(r ref, s *sink) ([]byte, []transports.Header, error) {
+func (f *Flow) render(r ref, route uint32, s *sink) ([]byte, []transports.Header, error) {
 	it, c := r.item(), r.c
-	if s.original {
+	e := it.madeFor(route)
+	switch {
+	case e != nil:
+		if s.original {
+			e = unmarked(c, it, e)
+		}
+	case s.original:
 		return c.raw(it), nil, nil
-	}
-	var e event.Event
-	if it.cold != 0 {
-		e = c.cold[it.cold-1].event
-	} else {
-		var err error
-		if e, err = event.Decode(c.raw(it), c.reading.codec, c.reading.missing, c.reading.limits); err != nil {
+	default:
+		whole, err := f.eventOf(r)
+		if err != nil {
 			return nil, nil, err
 		}
+		e = &whole
 	}
-	if e.ID == "" {
-		e.ID = string(c.id(it))
-	}
-	data, err := event.Encode(nil, &e, s.codec, event.Stamps{Processed: f.cfg.Now()})
+	data, err := event.Encode(nil, e, s.codec, event.Stamps{Processed: f.cfg.Now()})
 	return data, nil, err
 }
 

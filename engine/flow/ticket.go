@@ -70,6 +70,9 @@ func (l *lane) write(r ref) {
 	t := l.current()
 	p := t.part(c)
 	l.stageAll(t, r)
+	if rec := c.record(it); rec != nil {
+		l.settledDerived(rec)
+	}
 	if it.extra != nil && l.allDied(r) {
 		it.outcome = journal.Dead
 	}
@@ -166,6 +169,7 @@ func (l *lane) stageAll(t *ticket, r ref) {
 	if it.extra == nil {
 		return
 	}
+	l.stageEmitted(t, it.extra)
 	for _, w := range it.extra.letters {
 		l.stageLetter(t, r, &w)
 	}
@@ -183,7 +187,7 @@ func (l *lane) stageAll(t *ticket, r ref) {
 func (l *lane) stage(t *ticket, r ref, route uint32, sink int) {
 	s, it := r.c.gen.ends[sink], r.item()
 	data, headers := r.c.raw(it), []transports.Header(nil)
-	if !s.original {
+	if !s.original || it.madeFor(route) != nil {
 		m := it.extra.renderingOf(route, sink)
 		if m.failed {
 			return
