@@ -25,10 +25,12 @@
 //	expire     flow/flow.go
 //	claim      flow/flow.go       one effect per identity (dedup)
 //	filter     flow/flow.go       plug-ins say yes or no (plugins)
+//	transform  flow/transform.go  templates change the event for a route, and emit events (template, derive)
 //	deliver    flow/flow.go       local sinks take part in the commit; others through dispatch
 //	settle     flow/lane.go       all deliveries arrived, were parked or dead-lettered
 //	commit     flow/ticket.go     one record a batch, groups of records in one fsync (commit, segment)
 //	ack        flow/source.go     only now positions move and sources are told
+//	re-enter   flow/derive.go     emitted events, in the record of their cause, come back as a source of their own
 //
 // # Promises
 //
