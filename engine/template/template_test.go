@@ -59,8 +59,10 @@ const sample = `{"id":"e1","type":"Order \"Created\"","region":"eu-1","data":{"i
 
 func TestRender(t *testing.T) {
 	tests := []struct{ name, template, want string }{
-		{"types are kept", `{"data":{"a":<data.id>,"b":<data.big>,"c":<data.ok>,"d":<data.none>,"e":<data.name>,"f":<data.at>}}`,
-			`{"data":{"a":7,"b":123456789012345678901234567890,"c":true,"d":null,"e":"a<b>\u0041\n","f":{ "city" : "Bern", "geo":[1.50, 2] }}}`},
+		{
+			"types are kept", `{"data":{"a":<data.id>,"b":<data.big>,"c":<data.ok>,"d":<data.none>,"e":<data.name>,"f":<data.at>}}`,
+			`{"data":{"a":7,"b":123456789012345678901234567890,"c":true,"d":null,"e":"a<b>\u0041\n","f":{ "city" : "Bern", "geo":[1.50, 2] }}}`,
+		},
 		{"inside a string", `{"data":"n <data.id> <data.ok> <data.none> <data.name>!"}`, `{"data":"n 7 true null a<b>\u0041\n!"}`},
 		{"an escape in a value stays one", `{"data":"<type>"}`, `{"data":"Order \"Created\""}`},
 		{"an object in a string loses its quotes", `{"data":"at <data.at>"}`, `{"data":"at {city:Bern,geo:[1.50,2]}"}`},
@@ -175,8 +177,14 @@ func TestRefusals(t *testing.T) {
 
 func TestText(t *testing.T) {
 	tests := []struct{ template, want string }{
-		{"orders", "orders"}, {"", ""}, {"orders-<data.id>-<region>", "orders-7-eu-1"}, {"<data.name>", "a<b>A\n"},
-		{"a<<b", "a<b"}, {"<data.at>", "{city:Bern,geo:[1.50,2]}"}, {"x<data.empty>y", "xy"}, {"<type>", `Order "Created"`},
+		{"orders", "orders"},
+		{"", ""},
+		{"orders-<data.id>-<region>", "orders-7-eu-1"},
+		{"<data.name>", "a<b>A\n"},
+		{"a<<b", "a<b"},
+		{"<data.at>", "{city:Bern,geo:[1.50,2]}"},
+		{"x<data.empty>y", "xy"},
+		{"<type>", `Order "Created"`},
 	}
 	for _, test := range tests {
 		p, err := ParseText(test.template, Options{})
