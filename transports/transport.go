@@ -151,6 +151,7 @@ type Delivery struct {
 	Ordinal   uint64   // see Chunk.Ordinal
 	Key       []byte   // nil where the transport has none
 	Data      []byte   // owned by the engine until the settlement
+	Ends      []uint32 // of several events that stand end to end in Data: where each ends; their ordinals begin at Ordinal
 	Headers   []Header
 	Published time.Time // zero where unknown
 	Attempt   int       // 1 for the first
@@ -170,6 +171,14 @@ type Settlement struct {
 	Nack      bool
 	Delay     time.Duration // nack: do not give it again before
 	Reason    string        // nack
+	Refused   []Refusal     // ack: events of the delivery that were refused and are dead letters now
+}
+
+// Refusal says why the engine refused an event, so that a source can tell its other side.
+type Refusal struct {
+	Event  int    // its place in the delivery, from 0
+	Reason string // a stable name, such as invalid_field
+	Detail string // in words, with the place
 }
 
 // Listener is told which partitions this instance has. Revoked returns when

@@ -36,6 +36,7 @@ type chunk struct {
 	faults  []fault
 
 	deliveries []transports.Delivery // of a source without chunks: the unit of each item
+	units      []uint32              // beside Ends: in which delivery that is
 
 	records []derive.Record // of the internal queue: one for each unit
 
@@ -235,7 +236,7 @@ func (c *chunk) reset() {
 	c.unscan()
 	clear(c.deliveries)
 	clear(c.records)
-	c.deliveries, c.records = c.deliveries[:0], c.records[:0]
+	c.deliveries, c.records, c.units = c.deliveries[:0], c.records[:0], c.units[:0]
 	c.scanned.Store(false)
 	c.guess = 0
 	c.span, c.gen, c.reading = nil, nil, nil

@@ -133,9 +133,15 @@ func (c *chunk) pack(list []transports.Delivery) {
 	c.deliveries = append(c.deliveries, list...)
 	c.Ends = c.Ends[:0]
 	for i := range list {
+		at := uint32(len(c.Data))
 		c.Data = append(c.Data, list[i].Data...)
-		c.Ends = append(c.Ends, uint32(len(c.Data)))
-		c.deliveries[i].Data = nil // it stands in the chunk now
+		for _, end := range list[i].Ends {
+			c.Ends, c.units = append(c.Ends, at+end), append(c.units, uint32(i))
+		}
+		if list[i].Ends == nil {
+			c.Ends, c.units = append(c.Ends, uint32(len(c.Data))), append(c.units, uint32(i))
+		}
+		c.deliveries[i].Data, c.deliveries[i].Ends = nil, nil // they stand in the chunk now
 	}
 	c.Partition = list[0].Partition
 	c.Ordinal, c.Start, c.Chunk.End = list[0].Ordinal, list[0].Position, list[len(list)-1].Next

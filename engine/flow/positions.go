@@ -67,6 +67,13 @@ type span struct {
 	units     []uint32 // by item: its delivery
 	unitsLeft []int32  // by delivery: events that are not settled
 	ids       []string // of the deliveries
+	refusals  []refusal
+}
+
+// refusal is an event that was refused, and its delivery.
+type refusal struct {
+	unit uint32
+	transports.Refusal
 }
 
 func newPositions() *positions {
@@ -167,9 +174,24 @@ func (s *span) countUnits(c *chunk) {
 		s.ids = append(s.ids, c.deliveries[i].ID)
 	}
 	for i := range c.items {
-		s.units = append(s.units, c.items[i].unit)
-		s.unitsLeft[c.items[i].unit]++
+		it := &c.items[i]
+		if it.fault != 0 {
+			why := &c.faults[it.fault-1]
+			s.refusals = append(s.refusals, refusal{it.unit, transports.Refusal{Event: int(s.unitsLeft[it.unit]), Reason: why.reason, Detail: why.detail}})
+		}
+		s.units = append(s.units, it.unit)
+		s.unitsLeft[it.unit]++
 	}
+}
+
+// refused lists what was refused of a delivery.
+func (s *span) refused(unit uint32) (list []transports.Refusal) {
+	for _, r := range s.refusals {
+		if r.unit == unit {
+			list = append(list, r.Refusal)
+		}
+	}
+	return list
 }
 
 // low is the low mark of a span's partition.
@@ -186,7 +208,12 @@ func (p *positions) low(s *span) (transports.Position, uint64) {
 func (c *chunk) endOrdinal() uint64 {
 	switch {
 	case len(c.deliveries) > 0:
-		return c.deliveries[len(c.deliveries)-1].Ordinal + 1
+		last := len(c.deliveries) - 1
+		events := uint64(1)
+		for i := len(c.units) - 2; i >= 0 && c.units[i] == uint32(last); i-- {
+			events++
+		}
+		return c.deliveries[last].Ordinal + events
 	case c.Ends != nil:
 		return c.Ordinal + uint64(len(c.Ends))
 	}

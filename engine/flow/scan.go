@@ -63,13 +63,16 @@ func (s *scanner) split(c *chunk) {
 		s.lines(c)
 		return
 	}
-	start := 0
+	start, first := 0, 0
 	for i, end := range c.Ends {
-		ordinal := c.Ordinal + uint64(i)
-		if i < len(c.deliveries) {
-			ordinal = c.deliveries[i].Ordinal
+		ordinal, unit := c.Ordinal+uint64(i), uint32(i)
+		if i < len(c.units) {
+			if unit = c.units[i]; unit != c.units[first] {
+				first = i
+			}
+			ordinal = c.deliveries[unit].Ordinal + uint64(i-first)
 		}
-		s.unit(c, start, int(end), ordinal, uint32(i))
+		s.unit(c, start, int(end), ordinal, unit)
 		start = int(end)
 	}
 }

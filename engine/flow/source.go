@@ -64,7 +64,7 @@ func (f *Flow) settled(sp *span, items []uint32) {
 	for _, i := range items {
 		u := sp.units[i]
 		if sp.unitsLeft[u]--; sp.unitsLeft[u] == 0 {
-			s.acks = append(s.acks, transports.Settlement{ID: sp.ids[u]})
+			s.acks = append(s.acks, transports.Settlement{ID: sp.ids[u], Refused: sp.refused(u)})
 		}
 	}
 	s.settleMu.Unlock()
