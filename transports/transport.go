@@ -264,6 +264,11 @@ type Staged interface {
 	Restore(Mark) error
 }
 
+// Encoded is an optional power of a sink: the codec that its entries must have, in
+// the words of the configuration; nil where any will do. The engine uses it where
+// the sink's own codec is not set, and refuses another one.
+type Encoded interface{ Codec() []string }
+
 // Bounded is an optional power of staged sinks: how many framed bytes Append still
 // takes. The engine asks sources for no more than what will fit.
 type Bounded interface{ Room() int64 }

@@ -18,13 +18,14 @@ import (
 	"github.com/weir-project/weir/plugins/wasm"
 	"github.com/weir-project/weir/transports"
 	"github.com/weir-project/weir/transports/file"
+	"github.com/weir-project/weir/transports/http"
 	"github.com/weir-project/weir/transports/local"
 	"github.com/weir-project/weir/transports/memory"
 )
 
 func main() {
 	p := &program{
-		transports: []transports.Transport{file.New(), local.New(), memory.New()},
+		transports: []transports.Transport{file.New(), local.New(), memory.New(), http.New()},
 		hosts:      []plugins.Host{wasm.New(wasm.Config{})},
 		in:         os.Stdin,
 		out:        os.Stdout,

@@ -52,6 +52,9 @@ func optionReader(settings transports.Settings, o transports.Option, dir string)
 		case transports.Duration:
 			store(f, n, path, settings, o.Name, func(v *time.Duration) reader { return duration(v, 0, longest) })
 		case transports.Strings:
+			if o.Secret && refuseSecrets(f, n, path) {
+				return
+			}
 			store(f, n, path, settings, o.Name, func(v *[]string) reader { return texts(v, nil) })
 		default:
 			readStringOption(f, n, path, settings, o, dir)
@@ -88,6 +91,17 @@ func readStringOption(f *findings, n *node, path string, settings transports.Set
 		v = absolute(dir, v)
 	}
 	settings[o.Name] = v
+}
+
+// refuseSecrets reports secrets of a list that stand in the file.
+func refuseSecrets(f *findings, n *node, path string) (found bool) {
+	for _, item := range append([]*node{n}, n.items...) {
+		if item.kind == scalar && item.raw == "" && item.text != "" {
+			f.add(item.at, path, "a secret stands in the file", "bring it by reference: ${VAR} or ${file:path}")
+			found = true
+		}
+	}
+	return found
 }
 
 // absolute makes a path absolute; "" and "-" (standard input or output) are no paths.

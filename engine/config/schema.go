@@ -107,6 +107,10 @@ func optionSchema(o transports.Option) schema {
 		s = durationSchema()
 	case transports.Strings:
 		s = textsSchema()
+		if o.Secret {
+			one := schema{"type": "string", "pattern": `\$\{`}
+			s = schema{"anyOf": []schema{one, {"type": "array", "items": one}, {"type": "null"}}}
+		}
 	default:
 		s = textSchema(o.Enum)
 		if o.Secret {

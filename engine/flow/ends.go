@@ -172,17 +172,34 @@ func (c *crew) wait() error {
 
 // newSink makes a sink that is not open.
 func (f *Flow) newSink(p *config.Sink) (*sink, error) {
-	codec, err := event.ParseCodec(p.Codec)
-	if err != nil {
-		return nil, fmt.Errorf("sink %s: %w", p.Name, err)
-	}
-	s := &sink{name: p.Name, plan: p, codec: codec, original: codec.IsOriginal()}
 	end, err := f.cfg.Make.Sink(p)
 	if err != nil {
 		return nil, err
 	}
+	codec, err := codecOf(p, end)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("sink %s: %w", p.Name, err), end.Close(context.Background()))
+	}
+	s := &sink{name: p.Name, plan: p, codec: codec, original: codec.IsOriginal()}
 	s.take(end)
 	return s, nil
+}
+
+// codecOf is the codec of a sink's entries: its own, or the one that its transport needs.
+func codecOf(p *config.Sink, end transports.Sink) (event.Codec, error) {
+	codec, err := event.ParseCodec(p.Codec)
+	if err != nil {
+		return codec, err
+	}
+	encoded, ok := end.(transports.Encoded)
+	if !ok || encoded.Codec() == nil {
+		return codec, nil
+	}
+	needs, err := event.ParseCodec(encoded.Codec())
+	if err == nil && !codec.IsOriginal() && codec.String() != needs.String() {
+		err = fmt.Errorf("codec: %v, but %s needs %v here; leave codec out", codec, p.Transport, needs)
+	}
+	return needs, err
 }
 
 // take joins a sink to its end.

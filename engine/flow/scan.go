@@ -66,11 +66,14 @@ func (s *scanner) split(c *chunk) {
 	start, first := 0, 0
 	for i, end := range c.Ends {
 		ordinal, unit := c.Ordinal+uint64(i), uint32(i)
-		if i < len(c.units) {
+		switch {
+		case i < len(c.units):
 			if unit = c.units[i]; unit != c.units[first] {
 				first = i
 			}
 			ordinal = c.deliveries[unit].Ordinal + uint64(i-first)
+		case i < len(c.deliveries):
+			ordinal = c.deliveries[i].Ordinal
 		}
 		s.unit(c, start, int(end), ordinal, unit)
 		start = int(end)
