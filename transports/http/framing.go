@@ -70,14 +70,15 @@ func (s *source) frame(f framing, h nethttp.Header, body []byte, q *request) *pr
 	case framingBatch:
 		q.data, q.ends, err = splitArray(body)
 	default:
-		if first(body) == '[' {
+		at := first(body)
+		if at < 0 {
+			return &problem{status: nethttp.StatusBadRequest, text: "the body is empty"}
+		}
+		if body[at] == '[' {
 			q.data, q.ends, err = splitArray(body)
 			break
 		}
 		q.data = body
-		if first(body) == 0 {
-			err = &problem{status: nethttp.StatusBadRequest, text: "the body is empty"}
-		}
 	}
 	if err != nil {
 		return asProblem(err, nethttp.StatusBadRequest)
@@ -126,14 +127,9 @@ func fromBinary(h nethttp.Header, body []byte, limit int) ([]byte, error) {
 
 func space(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-// first is a body's first byte that is no white space, 0 where there is none.
-func first(body []byte) byte {
-	for _, c := range body {
-		if !space(c) {
-			return c
-		}
-	}
-	return 0
+// first is where a body's first byte stands that is no white space, -1 where there is none.
+func first(body []byte) int {
+	return slices.IndexFunc(body, func(c byte) bool { return !space(c) })
 }
 
 // splitLines moves the lines together, without line ends and blank lines.
@@ -150,7 +146,7 @@ func splitLines(body []byte) ([]byte, []uint32) {
 		for len(line) > 0 && space(line[len(line)-1]) {
 			line = line[:len(line)-1]
 		}
-		if first(line) == 0 {
+		if first(line) < 0 {
 			continue
 		}
 		to += copy(body[to:], line)

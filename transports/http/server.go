@@ -21,8 +21,9 @@ type server struct {
 	ended    chan struct{} // closed when it does not serve any more
 	err      error         // why it ended; read after ended
 
-	mu      sync.RWMutex // guards sources
+	mu      sync.RWMutex // guards both
 	sources map[string]*source
+	silent  map[net.Conn]struct{} // connections that have not sent a request yet
 }
 
 // attach gives a source its place on the server of its address, and starts that where
@@ -63,7 +64,7 @@ func (t *Transport) detach(ctx context.Context, s *source) error {
 }
 
 func listen(ctx context.Context, p place, owner string, log *slog.Logger) (*server, error) {
-	sv := &server{place: p, owner: owner, ended: make(chan struct{}), sources: map[string]*source{}}
+	sv := &server{place: p, owner: owner, ended: make(chan struct{}), sources: map[string]*source{}, silent: map[net.Conn]struct{}{}}
 	var config *tls.Config
 	if p.tls.used() {
 		files, err := openTLS(p.tls, log)
@@ -80,7 +81,8 @@ func listen(ctx context.Context, p place, owner string, log *slog.Logger) (*serv
 	sv.http = &nethttp.Server{
 		Handler: sv, TLSConfig: config,
 		ReadHeaderTimeout: p.headerTimeout, IdleTimeout: p.idleTimeout, MaxHeaderBytes: p.maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // bad handshakes and the like: clients' faults
+		ConnState: sv.noteSilent,
+		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug), // bad handshakes and the like: clients' faults
 	}
 	go func() {
 		defer close(sv.ended)
@@ -119,8 +121,24 @@ func (sv *server) remove(s *source) (left int) {
 
 func (sv *server) addr() string { return sv.listener.Addr().String() }
 
+// noteSilent knows the connections that stop must close by itself.
+func (sv *server) noteSilent(c net.Conn, state nethttp.ConnState) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if state == nethttp.StateNew {
+		sv.silent[c] = struct{}{}
+		return
+	}
+	delete(sv.silent, c)
+}
+
 // stop waits for the requests under way, whose sources have answered them by now.
 func (sv *server) stop(ctx context.Context) error {
+	sv.mu.RLock()
+	for c := range sv.silent {
+		_ = c.Close() // Shutdown would wait some seconds for each to say something
+	}
+	sv.mu.RUnlock()
 	err := sv.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests are still under way: %w", err), sv.http.Close())
