@@ -17,13 +17,14 @@ import (
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/transports"
 	"github.com/weir-project/weir/transports/file"
+	"github.com/weir-project/weir/transports/http"
 	"github.com/weir-project/weir/transports/local"
 	"github.com/weir-project/weir/transports/memory"
 )
 
 // linked are the transports of the program weir.
 func linked() []transports.Transport {
-	return []transports.Transport{file.New(), local.New(), memory.New()}
+	return []transports.Transport{file.New(), http.New(), local.New(), memory.New()}
 }
 
 // documents are the project's own pages by name.

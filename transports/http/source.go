@@ -3,11 +3,15 @@ package http
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +21,14 @@ import (
 	"github.com/weir-project/weir/transports"
 )
 
-// partition is the only one: requests of different connections have no order.
-const partition = "requests"
+// Partitions. Ids of events that came without one are made of partition and ordinal. So
+// requests with a key of their own have one partition, in which the key is the ordinal:
+// a repeat gives the same ids. All others have one for each start of the source, since
+// ordinals begin anew then, and no two requests may give the same ids.
+const (
+	partitionKeys     = "keys"
+	partitionRequests = "requests/"
+)
 
 // errStopped is the outcome of requests that the source gave up on.
 var errStopped = errors.New("stopped")
@@ -31,7 +41,7 @@ type source struct {
 	cfg    sourceConfig
 	server *server // after Open
 	limit  *rate.Limiter
-	start  string // names this start in ids, so that no two starts give the same
+	start  string // the partition of requests without a key
 	seed   maphash.Seed
 
 	slots   chan struct{} // one for each place in queue
@@ -51,14 +61,15 @@ type source struct {
 
 // request is a body on its way through the engine.
 type request struct {
-	id       string
-	ordinal  uint64
-	data     []byte
-	ends     []uint32 // nil = one event
-	events   int
-	digest   uint64 // of the data, where the request has a key of its own
-	arrived  time.Time
-	reserved int64
+	id        string
+	partition string
+	ordinal   uint64
+	data      []byte
+	ends      []uint32 // nil = one event
+	events    int
+	digest    uint64 // of the data, where the request has a key of its own
+	arrived   time.Time
+	reserved  int64
 
 	taken   chan struct{} // closed when the engine has it
 	done    chan struct{} // closed when what follows is set
@@ -70,7 +81,7 @@ func newSource(owner *Transport, env transports.Env, cfg sourceConfig) *source {
 	var start [8]byte
 	_, _ = rand.Read(start[:]) // never fails
 	s := &source{
-		owner: owner, env: env, cfg: cfg, start: hex.EncodeToString(start[:]), seed: maphash.MakeSeed(),
+		owner: owner, env: env, cfg: cfg, start: partitionRequests + hex.EncodeToString(start[:]), seed: maphash.MakeSeed(),
 		slots: make(chan struct{}, maxQueued), queue: make(chan *request, maxQueued),
 		closing: make(chan struct{}), held: map[string]*request{},
 	}
@@ -101,7 +112,8 @@ func (s *source) Open(ctx context.Context, _ map[string]transports.Position, l t
 		s.env.Log.Warn("answer: accept: requests are answered before their events are durable; a crash loses those", "source", s.env.Name)
 	}
 	if l != nil {
-		l.Assigned(partition)
+		l.Assigned(partitionKeys)
+		l.Assigned(s.start)
 	}
 	return nil
 }
@@ -141,6 +153,8 @@ func (s *source) Receive(ctx context.Context, most int, wait time.Duration) ([]t
 		}
 		break
 	}
+	// Requests have no order between them, and the engine takes runs of one partition.
+	slices.SortStableFunc(list, func(a, b transports.Delivery) int { return strings.Compare(a.Partition, b.Partition) })
 	return list, nil
 }
 
@@ -173,7 +187,7 @@ func (s *source) delivery(r *request) transports.Delivery {
 	<-s.slots
 	close(r.taken)
 	return transports.Delivery{
-		ID: r.id, Partition: partition, Ordinal: r.ordinal, Data: r.data, Ends: r.ends, Published: r.arrived, Attempt: 1,
+		ID: r.id, Partition: r.partition, Ordinal: r.ordinal, Data: r.data, Ends: r.ends, Published: r.arrived, Attempt: 1,
 	}
 }
 
@@ -238,8 +252,11 @@ func (s *source) enter(ctx context.Context, r *request, key string) (*request, *
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.id = s.start + "/" + strconv.FormatUint(s.ordinal, 36)
+	r.partition, r.ordinal = s.start, s.ordinal
+	r.id = "request/" + strconv.FormatUint(s.ordinal, 10)
 	if key != "" {
+		name := sha256.Sum256([]byte(key))
+		r.partition, r.ordinal = partitionKeys, binary.BigEndian.Uint64(name[:])
 		r.id, r.digest = "key/"+key, maphash.Bytes(s.seed, r.data)
 	}
 	if other := s.held[r.id]; other != nil {
@@ -249,7 +266,6 @@ func (s *source) enter(ctx context.Context, r *request, key string) (*request, *
 		}
 		return other, nil
 	}
-	r.ordinal = s.ordinal
 	s.ordinal += uint64(r.events)
 	s.held[r.id] = r
 	s.queue <- r // there is room: its slot was taken

@@ -277,8 +277,8 @@ func TestKeys(t *testing.T) {
 	b := openBench(t, nil)
 	first := b.background(`{"a":1}`, "idempotency-key", "k1")
 	d := b.receive(1)[0]
-	if d.ID != "key/k1" {
-		t.Errorf("id %q", d.ID)
+	if d.ID != "key/k1" || d.Partition != partitionKeys || d.Ordinal != 0x6ab9f1eb8f7d3388 {
+		t.Errorf("id %q, partition %q, ordinal %#x", d.ID, d.Partition, d.Ordinal)
 	}
 	if r := b.post(`{"a":2}`, "idempotency-key", "k1"); r.status != 422 {
 		t.Errorf("another body: %d %s", r.status, r.body)
@@ -304,8 +304,11 @@ func TestKeys(t *testing.T) {
 	}
 	one, two := b.background(`1`), b.background(`1`)
 	list := b.receive(2)
-	if list[0].ID == list[1].ID || !strings.HasPrefix(list[0].ID, b.source.start) {
-		t.Errorf("ids %q and %q", list[0].ID, list[1].ID)
+	if list[0].ID == list[1].ID || list[0].Ordinal == list[1].Ordinal || !strings.HasPrefix(list[0].Partition, partitionRequests) {
+		t.Errorf("%+v and %+v", list[0], list[1])
+	}
+	if other := openBench(t, nil); other.source.start == b.source.start {
+		t.Errorf("two starts have one name: %s", other.source.start)
 	}
 	must(t, b.source.Close(t.Context()))
 	if r := await(t, one, "an answer"); r.status != 503 {
