@@ -133,7 +133,10 @@ func FuzzBinary(f *testing.F) {
 		{"Subject", `"quoted \" text"`, "", "\x00\xff"},
 		{"N", "-1", "application/json", "null"},
 		{"Time", "2026-01-02T03:04:05z", "application/json; charset=utf-8", ""},
-		{"Data", "x", "", ""}, {"Bad_name", "x", "", ""}, {"Id", "%FF", "", ""}, {"Expirytime", "soon", "", ""},
+		{"Data", "x", "", ""},
+		{"Bad_name", "x", "", ""},
+		{"Id", "%FF", "", ""},
+		{"Expirytime", "soon", "", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2], []byte(seed[3]))
 	}

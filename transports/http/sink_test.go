@@ -123,9 +123,19 @@ func TestClassification(t *testing.T) {
 	}{
 		{204, nil},
 		{302, nethttp.Header{"Location": {"http://169.254.169.254/latest"}}},
-		{400, nil}, {401, nil}, {404, nil}, {410, nil}, {422, nil}, {500, nil}, {504, nil},
-		{429, nil}, {429, nethttp.Header{"Retry-After": {"7"}}}, {429, nethttp.Header{"Retry-After": {"junk"}}}, {429, nethttp.Header{"Retry-After": {"999999999"}}},
-		{503, nil}, {503, nethttp.Header{"Retry-After": {"7"}}},
+		{400, nil},
+		{401, nil},
+		{404, nil},
+		{410, nil},
+		{422, nil},
+		{500, nil},
+		{504, nil},
+		{429, nil},
+		{429, nethttp.Header{"Retry-After": {"7"}}},
+		{429, nethttp.Header{"Retry-After": {"junk"}}},
+		{429, nethttp.Header{"Retry-After": {"999999999"}}},
+		{503, nil},
+		{503, nethttp.Header{"Retry-After": {"7"}}},
 	} {
 		status, header = c.status, c.header
 		b.WriteString(text(writeAll(s, transports.Entry{ID: "1", Data: []byte(`{}`)})[0]))
