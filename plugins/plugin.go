@@ -27,6 +27,12 @@ type Host interface {
 	Close(ctx context.Context) error
 }
 
+// Identifier is an optional power of a host: what Load would say as Plugin.Digest,
+// without loading. With it a reload keeps unchanged plug-ins as they are, at no cost.
+type Identifier interface {
+	Identify(ctx context.Context, spec Spec) (digest string, err error)
+}
+
 // Spec is what configuration says of a plug-in.
 type Spec struct {
 	Name   string          // the plug-in's name in the configuration

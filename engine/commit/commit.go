@@ -55,6 +55,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ type StagedRun struct {
 // Log is an open commit log. All methods may be called from any goroutine.
 type Log struct {
 	cfg    Config
-	tables []Table
+	tables atomic.Pointer[[]Table]
 	seg    *segment.Log
 	own    *Hold // nil where Config.Hold is set
 
@@ -203,6 +204,7 @@ type Log struct {
 	mu       sync.Mutex
 	err      error                      // why the log failed
 	marks    map[string]transports.Mark // last committed, of all names ever seen
+	joining  map[string]bool            // names that Stage is restoring
 	applied  uint64                     // ordinal up to which Committed has returned
 	at       time.Duration              // engine time of the last group
 	closed   bool
@@ -226,32 +228,59 @@ type stage struct {
 	err   error
 }
 
+// SetTables says which tables the snapshots hold from the next one on. A table that
+// comes while the log runs must hold nothing that records before it do not set again.
+func (l *Log) SetTables(tables []Table) error {
+	if err := checkTables(tables); err != nil {
+		return err
+	}
+	l.tables.Store(&tables)
+	return nil
+}
+
 // Stage adds a staged sink under a name that it keeps for ever, and restores
 // it to the last mark committed under that name, or to the zero mark. It may be
-// called before Start or while the log runs.
+// called before Start or while the log runs, which goes on meanwhile.
 func (l *Log) Stage(name string, s transports.Staged) (id int, err error) {
-	if name == "" || len(name) > maxNameBytes {
-		return 0, fmt.Errorf("stage %q: the name must have 1 to %d bytes", name, maxNameBytes)
+	mark, err := l.reserve(name)
+	if err != nil {
+		return 0, fmt.Errorf("stage %q: %w", name, err)
 	}
+	err = s.Restore(mark)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old := *l.stages.Load()
-	for _, st := range old {
-		if st != nil && st.name == name {
-			return 0, fmt.Errorf("stage %q: the name is taken", name)
-		}
-	}
-	mark, known := l.marks[name]
-	if !known && len(l.marks) >= MaxStages {
-		return 0, fmt.Errorf("stage %q: the log remembers %d names already", name, MaxStages)
-	}
-	if err := s.Restore(mark); err != nil {
+	delete(l.joining, name)
+	if err != nil {
 		return 0, fmt.Errorf("stage %q: %w", name, err)
 	}
 	l.marks[name] = mark
-	stages := append(old[:len(old):len(old)], &stage{name: name, sink: s, base: mark.Entries})
+	stages := slices.Clone(*l.stages.Load())
+	id = slices.Index(stages, nil) // places are used again, so that their number is bounded
+	if id < 0 {
+		id, stages = len(stages), append(stages, nil)
+	}
+	stages[id] = &stage{name: name, sink: s, base: mark.Entries}
 	l.stages.Store(&stages)
-	return len(stages) - 1, nil
+	return id, nil
+}
+
+// reserve keeps a name from being staged twice and returns its mark.
+func (l *Log) reserve(name string) (mark transports.Mark, err error) {
+	if name == "" || len(name) > maxNameBytes {
+		return mark, fmt.Errorf("the name must have 1 to %d bytes", maxNameBytes)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := func(st *stage) bool { return st != nil && st.name == name }
+	if l.joining[name] || slices.ContainsFunc(*l.stages.Load(), taken) {
+		return mark, errors.New("the name is taken")
+	}
+	mark, known := l.marks[name]
+	if !known && len(l.marks) >= MaxStages {
+		return mark, fmt.Errorf("the log remembers %d names already", MaxStages)
+	}
+	l.joining[name] = true
+	return mark, nil
 }
 
 // Unstage takes a sink out. No ticket that names it may be under way. Its mark

@@ -113,7 +113,7 @@ func TestDiskFormat(t *testing.T) {
 
 	mem := vfs.NewMem()
 	l := openLog(t, Config{FS: mem, Dir: "data"}, newTable())
-	l.tables[0].(*table).set(7)
+	(*l.tables.Load())[0].(*table).set(7)
 	l.marks["out"] = transports.Mark{File: 3, Length: 4096, Entries: 77}
 	l.at, l.applied = 90*time.Second, 12
 	must(t, l.Snapshot(context.Background()))

@@ -21,14 +21,14 @@ func Open(cfg Config, tables []Table, replay func(record []byte, at time.Duratio
 	}
 	cfg = cfg.withDefaults()
 	l := &Log{
-		cfg: cfg, tables: tables, marks: map[string]transports.Mark{},
+		cfg: cfg, marks: map[string]transports.Mark{}, joining: map[string]bool{},
 		queue: make(chan *Ticket, cfg.Queue), closing: make(chan struct{}), drain: make(chan struct{}), failed: make(chan struct{}),
 	}
 	l.counts.write.Seconds()
 	l.counts.size.Bytes()
 	l.stages.Store(&[]*stage{})
 	l.stopCtx, l.stop = context.WithCancel(context.Background())
-	if err := l.open(replay); err != nil {
+	if err := l.open(tables, replay); err != nil {
 		l.stop()
 		err = fmt.Errorf("open commit log %s: %w", cfg.Dir, err)
 		if l.seg != nil {
@@ -39,8 +39,8 @@ func Open(cfg Config, tables []Table, replay func(record []byte, at time.Duratio
 	return l, nil
 }
 
-func (l *Log) open(replay func(record []byte, at time.Duration) error) error {
-	if err := l.checkTables(); err != nil {
+func (l *Log) open(tables []Table, replay func(record []byte, at time.Duration) error) error {
+	if err := l.SetTables(tables); err != nil {
 		return err
 	}
 	if err := l.take(); err != nil {
@@ -70,9 +70,9 @@ func (l *Log) open(replay func(record []byte, at time.Duration) error) error {
 	return nil
 }
 
-func (l *Log) checkTables() error {
+func checkTables(tables []Table) error {
 	seen := map[string]bool{}
-	for _, t := range l.tables {
+	for _, t := range tables {
 		if name := t.Name(); name == "" || len(name) > maxNameBytes || seen[name] {
 			return fmt.Errorf("table name %q is empty, too long or there twice", name)
 		}

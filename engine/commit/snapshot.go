@@ -153,7 +153,7 @@ func (l *Log) writeTables(ctx context.Context, w *snapWriter, begin uint64, at t
 	head := le.AppendUint64(nil, begin)
 	w.frame(kindHead, le.AppendUint64(head, uint64(at)))
 	marks()
-	for _, t := range l.tables {
+	for _, t := range *l.tables.Load() {
 		name := le.AppendUint16(nil, uint16(len(t.Name())))
 		name = append(name, t.Name()...)
 		err := t.Snapshot(func(slice []byte) error {
@@ -349,7 +349,7 @@ func (l *Log) checkSnapshot(begin uint64) error {
 
 func (l *Log) applySnapshot(begin uint64) error {
 	tables := map[string]Table{}
-	for _, t := range l.tables {
+	for _, t := range *l.tables.Load() {
 		tables[t.Name()] = t
 	}
 	return l.eachFrame(begin, func(kind byte, body []byte) error {

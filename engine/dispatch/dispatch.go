@@ -115,6 +115,8 @@ type Dispatcher struct {
 	inbox []*Job
 	bell  chan struct{}
 
+	orders chan *order // taken while nothing is written
+
 	state
 	cancel  context.CancelFunc
 	stopped chan struct{}
@@ -126,7 +128,7 @@ type Dispatcher struct {
 // queue resumed.
 func New(cfg Config) (*Dispatcher, error) {
 	cfg.fill()
-	d := &Dispatcher{cfg: cfg, bell: make(chan struct{}, 1), stopped: make(chan struct{})}
+	d := &Dispatcher{cfg: cfg, bell: make(chan struct{}, 1), orders: make(chan *order), stopped: make(chan struct{})}
 	d.stats.init()
 	return d, d.state.init(&d.cfg)
 }
@@ -172,6 +174,15 @@ func (d *Dispatcher) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		orders := d.orders
+		if writing {
+			orders = nil
+		}
+		select {
+		case o := <-orders: // before the next write: under load there always is one
+			d.obey(o)
+		default:
+		}
 		now := time.Now()
 		d.accept(now)
 		d.parkOverdue(now)
@@ -180,7 +191,7 @@ func (d *Dispatcher) run(ctx context.Context) error {
 			return fmt.Errorf("sink %s: read the park queue: %w", d.cfg.Name, err)
 		}
 		if !writing && d.nextBatch(now) {
-			writing = true
+			writing, orders = true, nil
 			go func() {
 				d.write(ctx)
 				written <- struct{}{}
@@ -189,6 +200,8 @@ func (d *Dispatcher) run(ctx context.Context) error {
 		timer.Reset(d.pause(now, writing))
 		select {
 		case <-d.bell:
+		case o := <-orders:
+			d.obey(o)
 		case <-parkChanged:
 		case <-timer.C:
 		case <-written:

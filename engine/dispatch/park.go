@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/engine/segment"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
@@ -279,4 +280,21 @@ func parseParked(b []byte) (e parkedEntry, err error) {
 		return e, errShort
 	}
 	return e, nil
+}
+
+// Take returns up to n parked entries, in order, none of which has ended, and goes past
+// them. It is for a queue without a dispatcher, after Resume; the caller sets outcomes.
+func (p *Park) Take(n int) ([]Ended, error) {
+	var list []Ended
+	for len(list) < n {
+		e, ok, err := p.next()
+		if err != nil || !ok {
+			return list, err
+		}
+		list = append(list, Ended{
+			Redelivery: journal.Redelivery{Ordinal: e.ordinal, Attempts: uint32(e.attempts)},
+			Entry:      e.entry, Context: e.context,
+		})
+	}
+	return list, nil
 }

@@ -17,6 +17,15 @@ func (f *Flow) announcement(g *Generation) []byte {
 	})
 }
 
+// announcements are those of all generations that records may be written under.
+func (f *Flow) announcements() [][]byte {
+	var list [][]byte
+	for _, g := range *f.named.Load() {
+		list = append(list, f.announcement(g))
+	}
+	return list
+}
+
 // exits are the sinks of each route, as the journal tells them.
 func (g *Generation) exits() []journal.Exit {
 	list := make([]journal.Exit, len(g.routes))

@@ -78,7 +78,6 @@ func (f *Flow) askDerived(ctx context.Context) (finish func() error) {
 	d := &f.derived
 	s := d.source
 	d.adding, d.ended = context.WithCancel(ctx)
-	s.asking, s.hush = context.WithCancel(ctx)
 	s.last, s.told = make(chan struct{}), make(chan struct{})
 	go f.settler(f.life, s) // stopSettling waits for it
 	var wait sync.WaitGroup
@@ -88,7 +87,7 @@ func (f *Flow) askDerived(ctx context.Context) (finish func() error) {
 		f.room.empty(ctx) // what the last events of the other sources emit is in the queue then
 		d.ended()
 		wait.Wait()
-		s.hush()
+		s.mute()
 		return err
 	}
 }
@@ -106,7 +105,10 @@ func (f *Flow) closeDerived(ctx context.Context) error {
 func (f *Flow) receiveDerived(ctx context.Context, c *chunk, list []*chunk) ([]*chunk, error) {
 	d := &f.derived
 	if d.adding.Err() == nil {
-		deliveries, err := d.queue.Receive(d.adding, receiveMax, receiveWait)
+		ask, stop := context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(d.adding, stop)()
+		deliveries, err := d.queue.Receive(ask, receiveMax, receiveWait)
 		if errors.Is(err, context.Canceled) {
 			err = nil // asked to end: the next turn sees to it
 		}

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
-	"github.com/weir-project/weir/engine/commit"
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/dispatch"
@@ -51,34 +52,71 @@ type sink struct {
 	codec    event.Codec
 	original bool
 
-	bounded transports.Bounded // nil = no bound of its own
+	bounded *bound             // nil = no bound of its own
 	full    atomic.Int64       // since when sources wait for room in it, in nanoseconds since 1970; 0 = they do not
 	staged  transports.Staged  // takes part in the commit, at this stage
 	stage   int
 
 	dispatcher *dispatch.Dispatcher // stands outside of it
+	watched    chan struct{}        // closed when its end was seen; nil = it does not run
 	park       *dispatch.Park
 	parkStage  int
-	watched    chan struct{} // closed when its end was seen; nil = it does not run
+
+	joined, parkJoined bool // stage and parkStage are the log's
 }
 
-// newSource makes a source that is not open. It goes on with the window of another
-// one where that has the same bounds.
-func (f *Flow) newSource(p *config.Source, window *dedup.Table[ref]) (*source, error) {
-	s := &source{name: p.Name, measures: newSourceMeasures(), plan: p, table: window, room: &f.room, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	if p.Dedup != nil && window == nil {
-		c := dedup.Config{Window: p.Dedup.Window, MaxIDs: p.Dedup.MaxIDs}
-		if err := c.Validate(); err != nil {
-			return nil, fmt.Errorf("source %s: %w", p.Name, err)
-		}
-		s.table = dedup.New[ref](c)
+// changed is the list with one sink in another's place.
+func (e *ends) changed(was, now *sink) *ends {
+	c := &ends{sources: e.sources, sinks: slices.Clone(e.sinks)}
+	c.sinks[slices.Index(c.sinks, was)] = now
+	return c
+}
+
+// without leaves some out.
+func (e *ends) without(gone *ends) *ends {
+	c := &ends{sources: slices.Clone(e.sources), sinks: slices.Clone(e.sinks)}
+	c.sources = slices.DeleteFunc(c.sources, func(s *source) bool { return slices.Contains(gone.sources, s) })
+	c.sinks = slices.DeleteFunc(c.sinks, func(s *sink) bool { return slices.Contains(gone.sinks, s) })
+	return c
+}
+
+// newSource makes a source that has no end yet, whose events are in flight in a room.
+func newSource(p *config.Source, in *room) (*source, error) {
+	s := &source{name: p.Name, measures: newSourceMeasures(), plan: p, room: in, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	if p.Dedup == nil {
+		return s, nil
 	}
-	end, err := f.cfg.Make.Source(p)
+	c := dedup.Config{Window: p.Dedup.Window, MaxIDs: p.Dedup.MaxIDs}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("source %s: %w", p.Name, err)
+	}
+	s.table = dedup.New[ref](c)
+	return s, nil
+}
+
+// newSource makes a source with an end that is not open.
+func (f *Flow) newSource(m Maker, p *config.Source) (*source, error) {
+	s, err := newSource(p, &f.room)
+	if err != nil {
+		return nil, err
+	}
+	end, err := m.Source(p)
 	if err != nil {
 		return nil, err
 	}
 	s.take(end)
 	return s, nil
+}
+
+// inherit takes over what another source of the name has counted. Nobody asks either.
+func (s *source) inherit(was *source) {
+	s.measures, s.before = was.measures, was.before
+	s.usual = was.usual
+	s.received.Store(was.received.Load())
+	for o := range s.outcomes {
+		s.outcomes[o].Store(was.outcomes[o].Load())
+	}
+	s.ended.Store(was.ended.Load())
 }
 
 // take joins a source to its end.
@@ -88,9 +126,6 @@ func (s *source) take(end transports.Source) {
 	s.brokerKeeps = end.Capabilities().Positions == transports.KeptByBroker
 	s.nacks = end.Capabilities().Nack
 }
-
-// windowTable is the source's window as a table of the log.
-func (s *source) windowTable() commit.Table { return table{"dedup/" + s.name, s.table} }
 
 // openSource opens a source where its partitions stand.
 func (f *Flow) openSource(ctx context.Context, s *source) error {
@@ -104,17 +139,16 @@ func (f *Flow) openSource(ctx context.Context, s *source) error {
 	return nil
 }
 
-// startSource asks a source that is open until it has ended or ctx is done. The caller
-// belongs to the askers.
-func (f *Flow) startSource(ctx context.Context, s *source) {
-	s.asking, s.hush = context.WithCancel(ctx)
-	s.over = false
+// startSource asks a source that is open until it has ended or Run is to stop. The
+// caller belongs to the askers.
+func (f *Flow) startSource(s *source) {
+	ctx := f.asking
 	s.last, s.told = make(chan struct{}), make(chan struct{})
 	go f.settler(f.life, s) // stopSettling waits for it
 	f.askers.join()
 	go func() { // Run waits for the askers
 		err := f.intake(ctx, s)
-		s.hush()
+		s.mute()
 		if err != nil {
 			f.cfg.Log.Error("source stopped", "source", s.name, "error", err)
 		}
@@ -171,18 +205,31 @@ func (c *crew) wait() error {
 }
 
 // newSink makes a sink that is not open.
-func (f *Flow) newSink(p *config.Sink) (*sink, error) {
-	end, err := f.cfg.Make.Sink(p)
+func (f *Flow) newSink(m Maker, p *config.Sink) (*sink, error) {
+	end, err := m.Sink(p)
 	if err != nil {
 		return nil, err
 	}
-	codec, err := codecOf(p, end)
+	open := &sink{}
+	open.take(end)
+	s, err := open.tuned(p)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sink %s: %w", p.Name, err), end.Close(context.Background()))
+		return nil, errors.Join(err, end.Close(context.Background()))
 	}
-	s := &sink{name: p.Name, plan: p, codec: codec, original: codec.IsOriginal()}
-	s.take(end)
 	return s, nil
+}
+
+// tuned is the same sink, used as p says.
+func (s *sink) tuned(p *config.Sink) (*sink, error) {
+	codec, err := codecOf(p, s.end)
+	if err != nil {
+		return nil, about("sink", p.Name, err)
+	}
+	return &sink{
+		name: p.Name, plan: p, end: s.end, codec: codec, original: codec.IsOriginal(),
+		bounded: s.bounded, staged: s.staged, stage: s.stage, joined: s.joined,
+		dispatcher: s.dispatcher, watched: s.watched, park: s.park, parkStage: s.parkStage, parkJoined: s.parkJoined,
+	}, nil
 }
 
 // codecOf is the codec of a sink's entries: its own, or the one that its transport needs.
@@ -206,9 +253,36 @@ func codecOf(p *config.Sink, end transports.Sink) (event.Codec, error) {
 func (s *sink) take(end transports.Sink) {
 	s.end = end
 	s.staged, _ = end.(transports.Staged)
-	if s.bounded = nil; s.staged != nil {
-		s.bounded, _ = end.(transports.Bounded)
+	if b, ok := end.(transports.Bounded); ok && s.staged != nil {
+		s.bounded = &bound{end: b}
 	}
+}
+
+// bound asks a sink for its room as long as it is open: who looks may have found it in
+// a list that has been replaced since.
+type bound struct {
+	mu     sync.RWMutex // guards closed
+	closed bool
+	end    transports.Bounded
+}
+
+// Room is how many bytes the sink takes; one that is closed keeps nobody waiting.
+func (b *bound) Room() int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return math.MaxInt64
+	}
+	return b.end.Room()
+}
+
+func (b *bound) close() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
 }
 
 // openSink opens a sink and, where deliveries to it may wait, its park queue.
@@ -223,31 +297,53 @@ func (f *Flow) openSink(ctx context.Context, s *sink) error {
 	if s.park, err = dispatch.OpenPark(f.cfg.FS, f.parkFolder(s.name), f.cfg.ParkBytes); err != nil {
 		return fmt.Errorf("sink %s: %w", s.name, err)
 	}
+	if was := f.parks[s.name]; was != nil {
+		delete(f.parks, s.name)
+		return was.Snapshot(s.park.Load)
+	}
 	return nil
 }
 
 func (f *Flow) parkFolder(sink string) string { return filepath.Join(f.node.Data, "park", sink) }
-
-// parkTable is what has ended of the sink's park queue, as a table of the log.
-func (s *sink) parkTable() commit.Table { return table{"park/" + s.name, s.park} }
 
 // joinSink makes an open sink part of the commit, or gives it a dispatcher, which is
 // not running yet.
 func (f *Flow) joinSink(s *sink) (err error) {
 	if s.staged != nil {
 		s.stage, err = f.log.Stage("sink/"+s.name, s.staged)
+		s.joined = err == nil
 		return sinkError(s, "", err)
 	}
-	if s.park != nil {
-		if s.parkStage, err = f.log.Stage("park/"+s.name, s.park); err == nil {
-			err = s.park.Resume()
-		}
-		if err != nil {
-			return sinkError(s, "park queue: ", err)
-		}
+	if err := f.joinPark(s); err != nil {
+		return err
 	}
 	s.dispatcher, err = dispatch.New(f.dispatchConfig(s))
 	return sinkError(s, "", err)
+}
+
+func (f *Flow) joinPark(s *sink) (err error) {
+	if s.park == nil {
+		return nil
+	}
+	if s.parkStage, err = f.log.Stage("park/"+s.name, s.park); err == nil {
+		s.parkJoined = true
+		err = s.park.Resume()
+	}
+	return sinkError(s, "park queue: ", err)
+}
+
+// present is the sink's end; with a dispatcher, which may have been given another one,
+// only once that has stopped.
+func (s *sink) present() transports.Sink {
+	if s.dispatcher != nil {
+		return s.dispatcher.Sink()
+	}
+	return s.end
+}
+
+// closeEnd writes out and closes.
+func closeEnd(ctx context.Context, end transports.Sink) error {
+	return errors.Join(end.Flush(ctx), end.Close(ctx))
 }
 
 func sinkError(s *sink, what string, err error) error {
@@ -275,16 +371,16 @@ func (f *Flow) startSink(s *sink) {
 	}
 	s.dispatcher.Start()
 	s.watched = make(chan struct{})
-	go func() { // stopSink waits for it
-		defer close(s.watched)
-		<-s.dispatcher.Stopped()
-		if err := s.dispatcher.Stop(); err != nil {
+	go func(d *dispatch.Dispatcher, watched chan struct{}) { // stop waits for it
+		defer close(watched)
+		<-d.Stopped()
+		if err := d.Stop(); err != nil {
 			f.fail(err)
 		}
-	}()
+	}(s.dispatcher, s.watched)
 }
 
-// stopSink ends a sink's dispatcher.
+// stop ends a sink's dispatcher.
 func (s *sink) stop() error {
 	if s.watched == nil {
 		return nil
@@ -295,12 +391,14 @@ func (s *sink) stop() error {
 	return err
 }
 
-// closeSink writes out and closes what a sink holds.
+// close writes out and closes what a sink holds.
 func (s *sink) close(ctx context.Context) error {
 	var errs []error
 	if s.park != nil {
 		errs = append(errs, s.park.Close())
 	}
-	errs = append(errs, s.end.Flush(ctx), s.end.Close(ctx))
+	if end := s.present(); end != nil {
+		errs = append(errs, closeEnd(ctx, end))
+	}
 	return sinkError(s, "close: ", errors.Join(errs...))
 }

@@ -69,7 +69,7 @@ func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, er
 	if s.over || ctx.Err() != nil {
 		return list, errEnded
 	}
-	ask := s.asking // ends with ctx, or when the source is to pause
+	ask := s.ask(ctx)
 	c, ok := f.vacancy(ask, s)
 	if !ok {
 		return list, nil
@@ -205,6 +205,7 @@ func (f *Flow) received(s *source, c *chunk) *chunk {
 	c.bytes = int64(cap(c.Data))
 	s.measures.received(c)
 	s.chunksHeld.Add(1)
+	s.unhanded.Add(1)
 	s.room.enter(c.bytes, c.guess)
 	return c
 }
@@ -230,6 +231,10 @@ func (f *Flow) hand(c *chunk, sc *scanner) {
 	}
 	s := c.source
 	s.usual = len(c.items)
+	defer func() { // c may be somebody else's then
+		s.unhanded.Add(-1)
+		f.room.wake()
+	}()
 	c.gen.enter(len(c.items))
 	s.events.Add(int64(len(c.items)))
 	whole := f.positions.open(c)
@@ -264,6 +269,9 @@ func (f *Flow) leave(g *Generation, s *source, n int) {
 	g.left(n)
 	s.events.Add(int64(-n))
 	s.room.leave(n)
+	if s.room != &f.room {
+		f.room.wake()
+	}
 }
 
 // finished counts items off that the lanes are done with; the last one frees the chunk.
@@ -279,6 +287,9 @@ func (f *Flow) discard(c *chunk) {
 	c.source.chunksHeld.Add(-1)
 	f.recycle(c)
 	room.give(bytes)
+	if room != &f.room {
+		f.room.wake()
+	}
 }
 
 // recycle makes a chunk free for other events.

@@ -79,6 +79,28 @@ func (r *room) give(bytes int64) {
 	r.mu.Unlock()
 }
 
+// wake has those who wait look again, at what is not counted here.
+func (r *room) wake() {
+	r.mu.Lock()
+	r.tell()
+	r.mu.Unlock()
+}
+
+// is says whether something holds.
+func (r *room) is(so func(*room) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return so(r)
+}
+
+// bound sets the limits.
+func (r *room) bound(events, bytes int64) {
+	r.mu.Lock()
+	r.maxEvents, r.maxBytes = events, bytes
+	r.tell()
+	r.mu.Unlock()
+}
+
 // leave takes back events that are durable, or were given back to their source.
 func (r *room) leave(events int) {
 	r.mu.Lock()

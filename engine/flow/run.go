@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,7 +14,6 @@ import (
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/field"
-	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -28,7 +28,8 @@ func (f *Flow) Run(ctx context.Context) error {
 	defer f.enter(Stopped)
 	f.enter(Opening)
 	f.log.Start()
-	f.log.Preamble(func() [][]byte { return [][]byte{f.announcement(f.gen.Load())} })
+	f.named.Store(&[]*Generation{f.gen.Load()})
+	f.log.Preamble(f.announcements)
 	if err := f.announce(f.gen.Load()); err != nil {
 		return errors.Join(err, f.close(context.Background()))
 	}
@@ -50,9 +51,17 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	f.enter(Running)
 	defer context.AfterFunc(ctx, func() { f.enter(Draining) })()
-	err := f.ask(ctx)
+	err := f.houseOrphans(f.life)
+	if err == nil {
+		err = f.ask(ctx)
+	}
 	f.enter(Draining)
-	err = errors.Join(err, f.drain(ctx))
+	late := f.drain(ctx)
+	if late != nil {
+		f.hurry()
+	}
+	f.retiring.Wait()
+	err = errors.Join(err, late)
 	for _, s := range f.ends.Load().sinks {
 		err = errors.Join(err, s.stop())
 	}
@@ -74,11 +83,13 @@ func (f *Flow) ask(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(f.life, stop)()
+	f.asking = ctx
 	finish := f.askDerived(ctx)
 	f.askers.join()
 	for _, s := range f.ends.Load().sources {
-		f.startSource(ctx, s)
+		f.startSource(s)
 	}
+	f.running.Store(true)
 	f.askers.leave(nil)
 	return errors.Join(f.askers.wait(), finish())
 }
@@ -177,7 +188,7 @@ func (f *Flow) close(ctx context.Context) error {
 		errs = append(errs, f.log.Close(ctx))
 	}
 	errs = append(errs, f.closeDerived(ctx))
-	for _, s := range f.ends.Load().sinks {
+	for _, s := range slices.Concat(f.orphans, f.ends.Load().sinks) {
 		errs = append(errs, s.close(ctx))
 	}
 	return errors.Join(append(errs, f.hold.Close())...)
@@ -192,56 +203,6 @@ func (f *Flow) route(list []dedup.Follower[ref]) {
 
 func (f *Flow) laneOf(key uint64) *lane {
 	return f.lanes[(key>>32)*uint64(len(f.lanes))>>32]
-}
-
-// redelivered records parked deliveries that ended, with the dead letters of those
-// that died.
-func (f *Flow) redelivered(ctx context.Context, s *sink, ended []dispatch.Ended) error {
-	list := make([]journal.Redelivery, len(ended))
-	t := &commit.Ticket{}
-	dead := f.deadSink()
-	for i := range ended {
-		list[i] = ended[i].Redelivery
-		nameParked(&list[i], &ended[i])
-		if list[i].Outcome != journal.Dead || dead == nil {
-			continue
-		}
-		f.letterCounts.add(reasonOf(list[i].Reason))
-		data := f.parkedLetter(&ended[i], s.name)
-		entry := transports.Entry{ID: ended[i].Entry.ID + "/" + s.name + "/" + reasonOf(list[i].Reason), Key: ended[i].Entry.Key, Data: data, Route: "dead_letters", Attempt: 1}
-		if dead.staged == nil {
-			if err := f.deliverLetter(ctx, dead, &entry); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(t.Stages) == 0 {
-			t.Stages = append(t.Stages, commit.StagedRun{Stage: dead.stage})
-		}
-		t.Stages[0].Framed = dead.staged.Frame(t.Stages[0].Framed, &entry)
-		t.Stages[0].Count++
-	}
-	t.Record = journal.AppendRedelivered(nil, f.epoch, s.name, list)
-	t.Committed = func(err error) {
-		if err != nil {
-			f.fail(err)
-			return
-		}
-		for _, e := range list {
-			s.park.Ended(e.Ordinal)
-		}
-		if err := s.park.Trim(); err != nil {
-			f.cfg.Log.Warn("trim park queue", "sink", s.name, "error", err)
-		}
-	}
-	return f.log.Submit(ctx, t)
-}
-
-func (f *Flow) deadSink() *sink {
-	if g := f.gen.Load(); g.dead >= 0 {
-		return g.ends[g.dead]
-	}
-	return nil
 }
 
 // deliverLetter gives a dead letter to a sink outside the commit and waits until it

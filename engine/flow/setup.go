@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,13 +62,26 @@ type Flow struct {
 	gen  atomic.Pointer[Generation] // what chunks are scanned under
 	ends atomic.Pointer[ends]       // all sources and sinks at work, whichever generation uses them
 
+	named atomic.Pointer[[]*Generation] // those that records may be written under
+
+	reloading sync.Mutex                // held by one reload at a time; guards what follows, and cfg.Make
+	retired   *Retirement               // the last one
+	parks     map[string]*dispatch.Park // closed, of sinks that are gone: what has ended there
+	orphans   []*sink                   // park queues that were found without a sink
+	retiring  sync.WaitGroup
+	patience  context.Context // ends when retirements are not waited for any more
+	hurry     context.CancelFunc
+
 	lanes     []*lane
 	positions *positions
+	epochs    epochs
 	epoch     uint64
 	room      room
 	free      freeChunks
 	askers    crew
 	derived   derivation
+	asking    context.Context // sources are asked until it ends; set before running
+	running   atomic.Bool
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -126,10 +141,12 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	limits := g.plan.Node.Limits
 	f := &Flow{
 		cfg: cfg, node: g.plan.Node, positions: newPositions(), broken: make(chan struct{}),
+		parks:  map[string]*dispatch.Park{},
 		room:   room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
 		askers: crew{gone: make(chan struct{})},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
+	f.patience, f.hurry = context.WithCancel(f.life)
 	f.gen.Store(g)
 	f.ends.Store(&ends{})
 	if err := f.open(g); err != nil {
@@ -152,14 +169,14 @@ func (f *Flow) open(g *Generation) (err error) {
 	}
 	at := &ends{} // complete before anything is opened, so that close finds all
 	for i := range g.plan.Sources {
-		s, err := f.newSource(&g.plan.Sources[i], nil)
+		s, err := f.newSource(f.cfg.Make, &g.plan.Sources[i])
 		if err != nil {
 			return err
 		}
 		at.sources = append(at.sources, s)
 	}
 	for _, p := range sinksOf(g.plan) {
-		s, err := f.newSink(p)
+		s, err := f.newSink(f.cfg.Make, p)
 		if err != nil {
 			return err
 		}
@@ -175,6 +192,9 @@ func (f *Flow) open(g *Generation) (err error) {
 		}
 	}
 	g.ends = at.sinks
+	if err := f.findParks(at); err != nil {
+		return err
+	}
 	return f.recover(at)
 }
 
@@ -182,29 +202,17 @@ func (f *Flow) open(g *Generation) (err error) {
 func (f *Flow) recover(at *ends) error {
 	c := f.cfg.Commit
 	c.FS, c.Log, c.Dir, c.Hold = f.cfg.FS, f.cfg.Log, f.node.Data, f.hold
-	epochs := &epochs{}
-	tables := []commit.Table{f.positions, table{"epoch", epochs}}
-	for _, s := range at.sources {
-		if s.table != nil {
-			tables = append(tables, s.windowTable())
-		}
-	}
-	for _, s := range at.sinks {
-		if s.park != nil {
-			tables = append(tables, s.parkTable())
-		}
-	}
-	r := newReplayer(f, epochs)
+	r := newReplayer(f)
 	var err error
-	if f.log, err = commit.Open(c, tables, r.record); err != nil {
+	if f.log, err = commit.Open(c, f.tables(at), r.record); err != nil {
 		return err
 	}
 	if err = f.openJournal(); err != nil {
 		return err
 	}
 	f.positions.begin()
-	epochs.last++
-	f.epoch = epochs.last
+	f.epochs.last++
+	f.epoch = f.epochs.last
 	for _, s := range at.sources {
 		s.before = f.positions.before(s.name)
 	}
@@ -216,32 +224,56 @@ func (f *Flow) recover(at *ends) error {
 			return err
 		}
 	}
+	for _, s := range f.orphans {
+		if err := f.joinPark(s); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// tables are what snapshots hold.
+func (f *Flow) tables(at *ends) []commit.Table {
+	tables := []commit.Table{f.positions, table{"epoch", &f.epochs}}
+	for _, s := range at.sources {
+		if s.table != nil {
+			tables = append(tables, table{"dedup/" + s.name, s.table})
+		}
+	}
+	parks := maps.Clone(f.parks)
+	for _, s := range slices.Concat(f.orphans, at.sinks) {
+		if s.park != nil {
+			parks[s.name] = s.park
+		}
+	}
+	for name, park := range parks {
+		tables = append(tables, table{"park/" + name, park})
+	}
+	return tables
 }
 
 // replayer puts records back into the tables.
 type replayer struct {
 	f       *Flow
-	epochs  *epochs
 	sources map[string]*source
 	parks   map[string]*dispatch.Park
 	at      time.Duration
 	visitor journal.Visitor
 }
 
-func newReplayer(f *Flow, e *epochs) *replayer {
-	r := &replayer{f: f, epochs: e, sources: map[string]*source{}, parks: map[string]*dispatch.Park{}}
+func newReplayer(f *Flow) *replayer {
+	r := &replayer{f: f, sources: map[string]*source{}, parks: map[string]*dispatch.Park{}}
 	for _, s := range f.ends.Load().sources {
 		r.sources[s.name] = s
 	}
-	for _, s := range f.ends.Load().sinks {
+	for _, s := range slices.Concat(f.orphans, f.ends.Load().sinks) {
 		if s.park != nil {
 			r.parks[s.name] = s.park
 		}
 	}
 	r.visitor = journal.Visitor{
 		Settled: func(epoch, _ uint64, s *journal.Section, e *journal.Entry) error {
-			r.epochs.last = max(r.epochs.last, epoch)
+			f.epochs.last = max(f.epochs.last, epoch)
 			r.f.positions.replay(epoch, s, e)
 			if src := r.sources[s.Source]; src != nil && src.table != nil && e.Claimed {
 				src.table.Replay(e.Hi, e.Lo, e.Data, e.Version, r.at)
@@ -249,7 +281,7 @@ func newReplayer(f *Flow, e *epochs) *replayer {
 			return nil
 		},
 		Generation: func(g *journal.Generation) error {
-			r.epochs.last = max(r.epochs.last, g.Epoch)
+			f.epochs.last = max(f.epochs.last, g.Epoch)
 			return nil
 		},
 		Redelivered: func(_ uint64, sink string, e *journal.Redelivery) error {

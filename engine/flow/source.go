@@ -24,17 +24,19 @@ type source struct {
 	table       *dedup.Table[ref] // nil = no de-duplication
 	room        *room             // the in-flight limit that its events count against
 
-	turn   chan struct{} // held while the source is asked; guards over and asking
-	over   bool          // it is not asked any more
-	asking context.Context
-	hush   context.CancelFunc // ends asking
+	turn chan struct{} // held while the source is asked; guards over
+	over bool          // it is not asked any more
 
 	chunksHeld atomic.Int64 // received, and the lanes are not done with them
+	unhanded   atomic.Int64 // received, and not with the lanes
 	events     atomic.Int64 // handed to lanes, not settled
 
-	mu      sync.Mutex // guards pending: chunks in the order in which they were received
-	pending []*chunk
-	usual   int // events in the last chunk: the guess for the next one
+	mu      sync.Mutex // guards what follows
+	pending []*chunk   // in the order in which they were received
+	usual   int        // events in the last chunk: the guess for the next one
+	paused  bool
+	asking  context.Context
+	hush    context.CancelFunc // ends asking
 
 	settleMu sync.Mutex // guards acks
 	acks     []transports.Settlement
@@ -78,39 +80,61 @@ func (s *source) ring() {
 	}
 }
 
+// ask is what the source is asked with: it ends with ctx, and when the source is to pause.
+func (s *source) ask(ctx context.Context) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking == nil || s.asking.Err() != nil && !s.paused {
+		s.asking, s.hush = context.WithCancel(ctx)
+	}
+	return s.asking
+}
+
+// mute interrupts whoever asks the source.
+func (s *source) mute() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hush != nil {
+		s.hush()
+	}
+}
+
 // pause keeps a source from being asked until resume. It returns when nobody asks it
 // any more; what it gave before is still on its way.
 func (s *source) pause(ctx context.Context) error {
-	s.hush()
+	s.setPaused(true)
+	s.mute()
 	select {
 	case s.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
+		s.setPaused(false)
 		return context.Cause(ctx)
 	}
 }
 
+func (s *source) setPaused(paused bool) {
+	s.mu.Lock()
+	s.paused = paused
+	s.mu.Unlock()
+}
+
 // resume ends a pause.
-func (s *source) resume(ctx context.Context) {
-	s.asking, s.hush = context.WithCancel(ctx)
+func (s *source) resume() {
+	s.setPaused(false)
 	<-s.turn
 }
 
-// leave ends a pause for good: nobody asks the source any more.
-func (s *source) leave() {
-	s.over = true
-	<-s.turn
+// leave ends a pause for good: nobody asks the source any more. It says whether that
+// was so before.
+func (s *source) leave() (ended bool) {
+	ended, s.over = s.over, true
+	s.resume()
+	return ended
 }
 
 // quiet says that nothing of the source is in flight.
 func (s *source) quiet() bool { return s.chunksHeld.Load() == 0 && s.events.Load() == 0 }
-
-// handedOver says that all that was received is with the lanes.
-func (s *source) handedOver() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.pending) == 0
-}
 
 // settler tells one source what is settled, until s.last is closed; then a last time.
 func (f *Flow) settler(ctx context.Context, s *source) {

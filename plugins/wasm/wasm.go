@@ -103,6 +103,16 @@ func (h *Host) Load(ctx context.Context, spec plugins.Spec) (plugins.Plugin, err
 	return p, nil
 }
 
+// Identify implements plugins.Identifier.
+func (h *Host) Identify(_ context.Context, spec plugins.Spec) (string, error) {
+	file, err := readModule(spec.Path)
+	if err != nil {
+		return "", fmt.Errorf("read plug-in %q from %s: %w", spec.Name, spec.Path, err)
+	}
+	digest := sha256.Sum256(file)
+	return hex.EncodeToString(digest[:]), nil
+}
+
 func (h *Host) load(ctx context.Context, spec plugins.Spec) (*plugin, error) {
 	if err := h.config.Validate(); err != nil {
 		return nil, err
