@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/weir-project/weir/engine/commit"
@@ -43,6 +43,9 @@ type Config struct {
 	// ChunkBytes is how much is asked at once of a source that gives runs of bytes,
 	// default 256 KiB.
 	ChunkBytes int
+	// Load is how the configuration is read, now and for Reload; nil = File, with
+	// Transports and Plugins. Where Plan is set it is for Reload only.
+	Load func() (*config.Plan, error)
 	// Commit tunes the commit log; its FS, Dir and Log are filled in.
 	Commit commit.Config
 	// Seed makes retry jitter repeatable; 0 = random.
@@ -54,20 +57,35 @@ type Status = flow.Status
 
 // Engine runs one configuration. Its methods may be called from any goroutine.
 type Engine struct {
-	cfg     Config
-	plan    *config.Plan
-	flow    *flow.Flow
-	plugins []plugins.Plugin
+	cfg  Config
+	flow *flow.Flow
+
+	reloading chan struct{} // holds one element while a reload is under way; guards number
+	number    uint64        // of the last generation that was tried
+
+	mu       sync.Mutex // guards what follows
+	running  version
+	previous version          // what Rollback goes back to
+	coming   version          // what is being loaded or put to work
+	loaded   []plugins.Plugin // all that are open
 }
 
 // New reads and checks the configuration, loads the plug-ins, opens the data folder
 // and recovers what an earlier run left. It changes nothing in the world outside
 // the data folder and the sinks' own files; Run does.
 func New(cfg Config) (*Engine, error) {
+	if cfg.Load == nil {
+		cfg.Load = func() (*config.Plan, error) {
+			return config.Load(config.Options{File: cfg.File, Transports: cfg.Transports, Hosts: hostNames(cfg.Plugins)})
+		}
+		if cfg.Plan != nil && cfg.File == "" {
+			cfg.Load = nil // there is nothing to read
+		}
+	}
 	plan := cfg.Plan
 	if plan == nil {
 		var err error
-		if plan, err = config.Load(config.Options{File: cfg.File, Transports: cfg.Transports, Hosts: hostNames(cfg.Plugins)}); err != nil {
+		if plan, err = cfg.Load(); err != nil {
 			return nil, err
 		}
 	}
@@ -80,8 +98,8 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	e := &Engine{cfg: cfg, plan: plan}
-	if err := e.build(); err != nil {
+	e := &Engine{cfg: cfg, reloading: make(chan struct{}, 1), number: 1}
+	if err := e.build(plan); err != nil {
 		return nil, errors.Join(err, e.closePlugins())
 	}
 	return e, nil
@@ -95,56 +113,25 @@ func hostNames(hosts []plugins.Host) []string {
 	return names
 }
 
-func (e *Engine) build() error {
-	if err := vfs.EnsureDir(e.cfg.FS, e.plan.Node.Data); err != nil {
+func (e *Engine) build(plan *config.Plan) error {
+	if err := vfs.EnsureDir(e.cfg.FS, plan.Node.Data); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	loaded, err := e.loadPlugins()
+	v, err := e.load(context.Background(), plan)
 	if err != nil {
 		return err
 	}
-	g, err := flow.Compile(e.plan, 1, loaded)
+	e.running = v
+	e.expect(version{})
+	g, err := flow.Compile(plan, e.number, v.plugins)
 	if err != nil {
 		return err
 	}
 	e.flow, err = flow.New(flow.Config{
-		Make: maker{e, e.plan}, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
+		Make: maker{e, plan}, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
 		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, DerivedBytes: e.cfg.DerivedBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
 	}, g)
 	return err
-}
-
-// loadPlugins loads every plug-in of the plan and reports all that fail.
-func (e *Engine) loadPlugins() (map[string]plugins.Plugin, error) {
-	loaded := map[string]plugins.Plugin{}
-	bad := &config.Errors{}
-	for i := range e.plan.Plugins {
-		p := &e.plan.Plugins[i]
-		plugin, err := e.loadPlugin(p)
-		if err != nil {
-			bad.Mistakes = append(bad.Mistakes, e.plan.Mistake("plugins."+p.Name, err.Error(), ""))
-			continue
-		}
-		e.plugins = append(e.plugins, plugin)
-		loaded[p.Name] = plugin
-	}
-	if len(bad.Mistakes) > 0 {
-		return nil, bad
-	}
-	return loaded, nil
-}
-
-func (e *Engine) loadPlugin(p *config.Plugin) (plugins.Plugin, error) {
-	for _, h := range e.cfg.Plugins {
-		if h.Name() != p.Host {
-			continue
-		}
-		return h.Load(context.Background(), plugins.Spec{
-			Name: p.Name, Path: p.Path, Config: p.Config, Limits: p.Limits,
-			Cache: filepath.Join(e.plan.Node.Data, "plugins"), Log: e.cfg.Log.With("plugin", p.Name),
-		})
-	}
-	return nil, fmt.Errorf("no plug-in host %q in this program", p.Host)
 }
 
 // maker makes the ends of a plan.
@@ -227,13 +214,19 @@ func (e *Engine) Status() Status { return e.flow.Status() }
 func (e *Engine) Journal() *journal.Journal { return e.flow.Journal() }
 
 // Plan is the configuration that runs. It must not be changed.
-func (e *Engine) Plan() *config.Plan { return e.plan }
+func (e *Engine) Plan() *config.Plan {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running.plan
+}
 
 func (e *Engine) closePlugins() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	var errs []error
-	for _, p := range e.plugins {
+	for _, p := range e.loaded {
 		errs = append(errs, p.Close(context.Background()))
 	}
-	e.plugins = nil
+	e.loaded = nil
 	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -352,6 +353,26 @@ func sinkError(s *sink, what string, err error) error {
 	}
 	return about("sink", s.name, fmt.Errorf("%s%w", what, err))
 }
+
+// EndError is a failure of one source or sink.
+type EndError struct {
+	Kind string // source or sink
+	Name string
+	Err  error
+}
+
+// Error names the end, unless its transport has done so.
+func (e *EndError) Error() string {
+	if text := e.Err.Error(); strings.Contains(text, e.Kind+" "+e.Name+":") {
+		return text
+	}
+	return e.Kind + " " + e.Name + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *EndError) Unwrap() error { return e.Err }
+
+func about(kind, name string, err error) error { return &EndError{kind, name, err} }
 
 func (f *Flow) dispatchConfig(s *sink) dispatch.Config {
 	p := s.plan

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -106,14 +105,6 @@ func (f *Flow) announce(g *Generation) error {
 		return err
 	}
 	return <-done
-}
-
-// about names the end that an error comes from, unless its transport has done so.
-func about(what, name string, err error) error {
-	if strings.Contains(err.Error(), what+" "+name+":") {
-		return err
-	}
-	return fmt.Errorf("%s %s: %w", what, name, err)
 }
 
 // listener hears of partitions. No source of this version moves partitions between

@@ -40,6 +40,9 @@ type Config struct {
 	Seed         uint64        // of retry jitter, 0 = random
 }
 
+// DefaultDrainLimit is Config.DrainLimit where nothing is said.
+const DefaultDrainLimit = 30 * time.Second
+
 // Maker makes ends that are not open yet. Its errors name the place in the
 // configuration and the setting. The flow opens and closes what it made.
 type Maker interface {
@@ -133,7 +136,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.DrainLimit == 0 {
-		cfg.DrainLimit = 30 * time.Second
+		cfg.DrainLimit = DefaultDrainLimit
 	}
 	if cfg.ChunkBytes == 0 {
 		cfg.ChunkBytes = defaultChunk
@@ -191,7 +194,7 @@ func (f *Flow) open(g *Generation) (err error) {
 			return err
 		}
 	}
-	g.ends = at.sinks
+	g.ends = slices.Clone(at.sinks)
 	if err := f.findParks(at); err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@
 // A scenario is a txtar file, testdata/NAME.txtar: a comment, then sections that begin
 // with a line `-- name --`:
 //
-//	weir.yaml          the configuration; its folder is /w, its data folder must be /w/data
+//	weir.yaml          the configuration, weir.yaml.NAME others; its folder is /w, its data folder must be /w/data
 //	NAME               a file in /w; NAME.fake is a plug-in of the fake host, see plugin_test.go
 //	script             what happens, one step a line; see below
 //	want/SINK          the bytes that a sink holds at the end, an event a line
@@ -13,6 +13,7 @@
 //	want/journal       what became of every event, in the order of the records
 //	want/journal.tail  its last five lines
 //	want/holds         what the steps "holds" saw
+//	want/reloads       what the steps "reload" and "rollback" answered
 //	want/status        counters of the last run
 //	want/error         the error of the last run
 //
@@ -30,6 +31,9 @@
 //	append FILE EVENT            append a line to a file
 //	take QUEUE                   take the oldest event out of a queue
 //	holds QUEUE                  note what a queue of the memory transport has not been acked for
+//	file FILE SECTION            replace a file, or a plug-in, by what a section holds
+//	reload [SECTION]             put the configuration of a section to work
+//	rollback                     go back to the one before
 //	unordered SECTION            compare a want section without regard to order
 //
 // Lines of the script that begin with # are remarks. -update writes the want sections anew.

@@ -2,12 +2,15 @@ package scenarios_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weir-project/weir/plugins"
 )
@@ -28,17 +31,19 @@ func (host) Name() string                { return "fake" }
 func (host) Close(context.Context) error { return nil }
 
 func (h host) Load(_ context.Context, spec plugins.Spec) (plugins.Plugin, error) {
-	p := &fake{name: spec.Name}
 	code, ok := h.files[spec.Path]
 	if !ok {
 		return nil, errors.New("no such plug-in: " + spec.Path)
 	}
+	p := &fake{name: spec.Name, digest: fmt.Sprintf("%x", sha256.Sum256([]byte(code)))}
 	return p, json.Unmarshal([]byte(code), &p.code)
 }
 
 type fake struct {
-	name string
-	code struct {
+	name   string
+	digest string
+	open   atomic.Int64 // instances
+	code   struct {
 		Fields, Outputs []string
 		OnError         plugins.OnError `json:"on_error"`
 		Answers         map[string][]string
@@ -51,9 +56,17 @@ func (p *fake) Manifest() plugins.Manifest {
 		Name: p.name, Version: "1.0.0", Kind: plugins.Filter, Fields: p.code.Fields, Outputs: p.code.Outputs, OnError: p.code.OnError,
 	}
 }
-func (*fake) Digest() string              { return "00" }
-func (*fake) Close(context.Context) error { return nil }
+func (p *fake) Digest() string { return p.digest }
+
+func (p *fake) Close(context.Context) error {
+	if n := p.open.Load(); n != 0 {
+		return fmt.Errorf("closed with %d instances", n)
+	}
+	return nil
+}
+
 func (p *fake) Instance(context.Context) (plugins.Instance, error) {
+	p.open.Add(1)
 	return &fakeInstance{plugin: p}, nil
 }
 
@@ -62,8 +75,12 @@ type fakeInstance struct {
 	spent  bool
 }
 
-func (*fakeInstance) Reason(int) string           { return "not this one" }
-func (*fakeInstance) Close(context.Context) error { return nil }
+func (*fakeInstance) Reason(int) string { return "not this one" }
+
+func (in *fakeInstance) Close(context.Context) error {
+	in.plugin.open.Add(-1)
+	return nil
+}
 
 func (in *fakeInstance) Filter(_ context.Context, batch *plugins.Batch, answers []uint32) error {
 	if in.spent {

@@ -25,6 +25,7 @@ func (*remote) Name() string { return "remote" }
 func (*remote) Options() (source, sink []transports.Option) {
 	return nil, []transports.Option{
 		{Name: "keyed_failure", Type: transports.Bool, Doc: "A failure fails the later entries of its key."},
+		{Name: "closed", Type: transports.Bool, Doc: "Opening fails."},
 		{Name: "idempotent", Type: transports.Bool, Doc: "Repeated ids are dropped."},
 	}
 }
@@ -36,6 +37,9 @@ func (*remote) NewSource(transports.Env, transports.Settings) (transports.Source
 func (r *remote) NewSink(env transports.Env, s transports.Settings) (transports.Sink, error) {
 	at := r.sink(env.Name)
 	at.limits = transports.Limits{KeyedFailure: s.Bool("keyed_failure"), Idempotent: s.Bool("idempotent")}
+	if s.Bool("closed") {
+		return refusing{at}, nil
+	}
 	return at, nil
 }
 
@@ -49,6 +53,11 @@ func (r *remote) sink(name string) *remoteSink {
 	}
 	return s
 }
+
+// refusing is a sink that does not open.
+type refusing struct{ *remoteSink }
+
+func (refusing) Open(context.Context) error { return errors.New("connection refused") }
 
 // remoteSink remembers what arrived and every entry that was written.
 type remoteSink struct {

@@ -2,6 +2,7 @@ package scenarios_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,6 +82,9 @@ type world struct {
 	cuts   uint64
 	began  time.Time
 	held   string // what the steps "holds" saw
+
+	yaml     string // the section that a reload reads
+	reloaded string // what reloads answered
 }
 
 func newWorld(t *testing.T, a *archive) *world {
@@ -94,7 +98,7 @@ func newWorld(t *testing.T, a *archive) *world {
 		switch {
 		case strings.HasSuffix(s.name, ".fake"):
 			w.host.files["/w/"+s.name] = s.text
-		case s.name != "weir.yaml" && s.name != "script" && !strings.HasPrefix(s.name, "want/"):
+		case !strings.HasPrefix(s.name, "weir.yaml") && s.name != "script" && !strings.HasPrefix(s.name, "want/"):
 			w.append(s.name, s.text)
 		}
 	}
@@ -162,6 +166,19 @@ func (w *world) step(line, verb, rest string) {
 			w.held += fmt.Sprintf("+%v %s\n", time.Since(w.began).Round(time.Millisecond), e.Data)
 		}
 		w.held += "--\n"
+	case "file":
+		text, ok := w.a.get(second)
+		if !ok {
+			w.t.Fatalf("script: no section %s", second)
+		}
+		w.host.files["/w/"+first] = text
+	case "reload":
+		if rest != "" {
+			w.yaml = rest
+		}
+		w.reload(line, w.engine.Reload)
+	case "rollback":
+		w.reload(line, w.engine.Rollback)
 	case "unordered":
 		w.unordered[rest] = true
 	case "start":
@@ -183,19 +200,22 @@ func (w *world) step(line, verb, rest string) {
 }
 
 func (w *world) start() {
-	yaml, _ := w.a.get("weir.yaml")
 	all := []transports.Transport{file.New(), local.New(), w.memory, w.remote}
-	files := fstest.MapFS{}
-	for name, code := range w.host.files {
-		files[strings.TrimPrefix(name, "/")] = &fstest.MapFile{Data: []byte(code)}
+	load := func() (*config.Plan, error) {
+		files := fstest.MapFS{}
+		for name, code := range w.host.files {
+			files[strings.TrimPrefix(name, "/")] = &fstest.MapFile{Data: []byte(code)}
+		}
+		yaml, _ := w.a.get(cmp.Or(w.yaml, "weir.yaml"))
+		return config.Load(config.Options{
+			File: "/w/weir.yaml", Data: []byte(yaml), Transports: all, Hosts: []string{"fake"}, Files: looker{files},
+		})
 	}
 	var err error
-	w.plan, err = config.Load(config.Options{
-		File: "/w/weir.yaml", Data: []byte(yaml), Transports: all, Hosts: []string{"fake"}, Files: looker{files},
-	})
+	w.plan, err = load()
 	must(w.t, err)
 	w.engine, err = engine.New(engine.Config{
-		Plan: w.plan, Transports: all, Plugins: []plugins.Host{w.host}, FS: w.mem, DrainLimit: 2 * time.Second,
+		Plan: w.plan, Load: load, Transports: all, Plugins: []plugins.Host{w.host}, FS: w.mem, DrainLimit: 2 * time.Second,
 		ChunkBytes: 4 << 10, Seed: 1, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 	must(w.t, err)
@@ -203,6 +223,35 @@ func (w *world) start() {
 	ctx, w.cancel = context.WithCancel(context.Background())
 	w.done = make(chan error, 1)
 	go func() { w.done <- w.engine.Run(ctx) }()
+}
+
+// reload notes what a reload did, or why it did nothing.
+func (w *world) reload(line string, do func(context.Context) (engine.Change, error)) {
+	c, err := do(context.Background())
+	w.reloaded += line + ": "
+	if err != nil {
+		w.reloaded += err.Error() + "\n"
+		return
+	}
+	w.plan = w.engine.Plan()
+	w.reloaded += fmt.Sprintf("generation %d", c.Generation)
+	if c.Unchanged {
+		w.reloaded += " unchanged"
+	}
+	for _, part := range []struct {
+		what string
+		n    engine.Names
+	}{{"sources", c.Sources}, {"plugins", c.Plugins}, {"routes", c.Routes}, {"sinks", c.Sinks}} {
+		for i, names := range [][]string{part.n.Added, part.n.Changed, part.n.Removed} {
+			if len(names) > 0 {
+				w.reloaded += fmt.Sprintf(" %s%c%s", part.what, "+~-"[i], strings.Join(names, ","))
+			}
+		}
+	}
+	if c.Draining > 0 {
+		w.reloaded += fmt.Sprintf(" draining=%d", c.Draining)
+	}
+	w.reloaded += "\n"
 }
 
 // looker finds plug-ins for the configuration.
@@ -286,6 +335,8 @@ func (w *world) actual(name string) string {
 		return tail(w.journal(), 5)
 	case "holds":
 		return w.held
+	case "reloads":
+		return w.reloaded
 	case "status":
 		return statusText(w.status)
 	case "error":
@@ -393,7 +444,8 @@ func (w *world) deadLetters() string {
 // journal reads the commit log back.
 func (w *world) journal() string {
 	var b strings.Builder
-	var g journal.Generation
+	var g *journal.Generation
+	names := map[[2]uint64]*journal.Generation{}
 	name := func(names []string, i uint32) string {
 		if i == journal.NoRoute {
 			return "-"
@@ -402,12 +454,19 @@ func (w *world) journal() string {
 	}
 	v := journal.Visitor{
 		Generation: func(x *journal.Generation) error {
-			if g = *x; g.Epoch > 1 {
-				fmt.Fprintf(&b, "start %d\n", g.Epoch)
+			key := [2]uint64{x.Epoch, x.Number}
+			if names[key] == nil {
+				switch names[key] = x; {
+				case x.Number > 1:
+					fmt.Fprintf(&b, "generation %d\n", x.Number)
+				case x.Epoch > 1:
+					fmt.Fprintf(&b, "start %d\n", x.Epoch)
+				}
 			}
 			return nil
 		},
-		Settled: func(_, _ uint64, s *journal.Section, e *journal.Entry) error {
+		Settled: func(epoch, generation uint64, s *journal.Section, e *journal.Entry) error {
+			g = names[[2]uint64{epoch, generation}]
 			fmt.Fprintf(&b, "%s %s: %v", s.Source, e.ID, e.Outcome)
 			if e.Reason != "" {
 				fmt.Fprintf(&b, " (%s)", e.Reason)
