@@ -53,9 +53,9 @@ type sink struct {
 	codec    event.Codec
 	original bool
 
-	bounded *bound             // nil = no bound of its own
-	full    atomic.Int64       // since when sources wait for room in it, in nanoseconds since 1970; 0 = they do not
-	staged  transports.Staged  // takes part in the commit, at this stage
+	bounded *bound            // nil = no bound of its own
+	full    atomic.Int64      // since when sources wait for room in it, in nanoseconds since 1970; 0 = they do not
+	staged  transports.Staged // takes part in the commit, at this stage
 	stage   int
 
 	dispatcher *dispatch.Dispatcher // stands outside of it
