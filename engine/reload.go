@@ -172,14 +172,15 @@ func placed(plan *config.Plan, err error) error {
 func restart(was, now *config.Plan) error {
 	bad := &config.Errors{}
 	a, b := was.Node, now.Node
+	limits, others := a.Limits, b.Limits
 	for _, s := range []struct {
 		path string
 		same bool
 	}{
 		{"node.data", a.Data == b.Data},
 		{"node.lanes", a.Lanes == b.Lanes},
-		{"node.limits.event", a.Limits.Event == b.Limits.Event},
-		{"node.limits.disk", a.Limits.Disk == b.Limits.Disk},
+		{"node.limits.event", limits.Event == others.Event},
+		{"node.limits.disk", limits.Disk == others.Disk},
 		{"node.log", a.Log == b.Log},
 		{"node.admin", reflect.DeepEqual(a.Admin, b.Admin)},
 	} {
