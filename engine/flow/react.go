@@ -113,13 +113,10 @@ func (l *lane) derived(r ref, route uint32, i int, st *step, cause *event.Event)
 		Source: cause.Source, ID: cause.ID, Version: it.version, Replay: replay,
 		Route: rec.Lineage.Route, Plugin: templatePlugin, Ordinal: i,
 	}
-	e := event.Event{ // a new event: nothing of the envelope that its cause came in
-		ID: id.EventID(), Source: made.Source, Type: made.Type, Subject: made.Subject,
-		DataContentType: made.DataContentType, DataSchema: made.DataSchema, Time: made.Time, TimeText: made.TimeText,
-		Extensions: slices.Clone(made.Extensions), Data: made.Data, DataKind: made.DataKind,
-	}
+	e := detached(&made)
+	e.ID, e.Version, e.HasVersion = id.EventID(), 0, false
 	rec.Lineage.EventSource = e.Source
-	rec.Lineage.Envelopes, rec.Data, err = encodeDerived(&e, cause.Chain, &rec.Lineage, c.reading.limits)
+	rec.Lineage.Envelopes, rec.Data, err = encodeDerived(e, cause.Chain, &rec.Lineage, c.reading.limits)
 	if err == nil && len(rec.Data) > c.reading.maxEvent {
 		err = fmt.Errorf("%d bytes, at most %d are allowed", len(rec.Data), c.reading.maxEvent)
 	}

@@ -221,6 +221,8 @@ func (f *Flow) render(r ref, route uint32, s *sink) ([]byte, []transports.Header
 	case e != nil:
 		if s.original {
 			e = unmarked(c, it, e)
+		} else {
+			e = detached(e)
 		}
 	case s.original:
 		return c.raw(it), nil, nil

@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"slices"
+
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/journal"
 )
@@ -84,6 +86,16 @@ func (it *item) madeFor(route uint32) *event.Event {
 		}
 	}
 	return nil
+}
+
+// detached is an event without the envelopes that it came in: what a template made is
+// no other form of them, so another envelope need not carry them along.
+func detached(e *event.Event) *event.Event {
+	return &event.Event{
+		ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, DataContentType: e.DataContentType, DataSchema: e.DataSchema,
+		Time: e.Time, TimeText: e.TimeText, Extensions: slices.Clone(e.Extensions), Data: e.Data, DataKind: e.DataKind,
+		Version: e.Version, HasVersion: e.HasVersion,
+	}
 }
 
 // eventOf is an event in its canonical form.

@@ -79,7 +79,7 @@ func TestMakeRunIsWhatIsTested(t *testing.T) {
 func TestCommandsOfTheDocs(t *testing.T) {
 	dir := workplace(t)
 	count := 0
-	for _, page := range []string{"README.md", "docs/plugins.md", "docs/testing.md", "docs/concepts.md", "docs/configuration.md", "docs/event-formats.md", "docs/delivery-guarantees.md", "examples/quickstart/README.md"} {
+	for _, page := range []string{"README.md", "docs/plugins.md", "docs/testing.md", "docs/concepts.md", "docs/configuration.md", "docs/event-formats.md", "docs/delivery-guarantees.md", "examples/quickstart/README.md", "examples/saga/README.md"} {
 		for _, b := range blocks(page, documents(t)[page]) {
 			if b.language != "sh" {
 				continue
