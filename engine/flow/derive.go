@@ -82,7 +82,11 @@ func (f *Flow) askDerived(ctx context.Context) (finish func() error) {
 	go f.settler(f.life, s) // stopSettling waits for it
 	var wait sync.WaitGroup
 	var err error
-	wait.Go(func() { err = f.intake(ctx, s) })
+	wait.Go(func() {
+		if err = f.intake(ctx, s); err != nil {
+			f.fail(err) // what is in the queue would never be worked on, and it would fill up
+		}
+	})
 	return func() error {
 		f.room.empty(ctx) // what the last events of the other sources emit is in the queue then
 		d.ended()

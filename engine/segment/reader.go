@@ -77,6 +77,9 @@ func (r *Reader) open() error {
 		r.log.leave(seg.number)
 		if seg.firstOrdinal < r.log.First() || r.log.droppedFrom(seg.number) {
 			// It was dropped between the look and the opening.
+			if !r.log.outside && r.ordinal >= r.log.First() {
+				return r.open()
+			}
 			return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
 		}
 		return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, err)
@@ -177,7 +180,7 @@ func (r *Reader) fetch() error {
 	h, body, err := r.scan.next()
 	if err != nil {
 		if err == io.EOF && !r.sealed && r.seg.firstOrdinal < r.log.First() {
-			return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
+			return r.leaveDropped()
 		}
 		return r.log.alarm(r.seg.number, r.scan, err)
 	}
@@ -191,6 +194,18 @@ func (r *Reader) fetch() error {
 	}
 	r.body = body
 	return nil
+}
+
+// leaveDropped goes on where the reader has come to the end of a file that was dropped
+// meanwhile: the next entry may well be held in another one.
+func (r *Reader) leaveDropped() error {
+	if r.ordinal < r.log.First() {
+		return fmt.Errorf("read %s at entry %d: %w", r.log.cfg.Dir, r.ordinal, ErrDropped)
+	}
+	if err := errors.Join(r.Close(), r.open()); err != nil {
+		return err
+	}
+	return r.fetch()
 }
 
 // advance goes on in the next file.

@@ -321,6 +321,45 @@ func TestDropBefore(t *testing.T) {
 }
 
 // TestI4FailedForGood: after a failed write or sync nothing is taken any more.
+// TestReaderLeavesADroppedFile: a reader that has read a file to its end goes on in the
+// next one, also where the file was dropped meanwhile, since all of it was settled.
+func TestReaderLeavesADroppedFile(t *testing.T) {
+	l := open(t, Config{FS: vfs.NewMem(), Dir: "/l", SegmentBytes: 200})
+	must(t, add(l, "first"))
+	l.Publish(l.End())
+	r, err := l.Reader(0)
+	must(t, err)
+	defer r.Close()
+	if e, _, err := r.Next(); err != nil || string(e) != "first" {
+		t.Fatalf("%q, %v", e, err)
+	}
+	if _, _, err := r.Next(); !errors.Is(err, ErrCaughtUp) {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		must(t, add(l, fmt.Sprintf("%0150d", i)))
+		must(t, l.Sync())
+	}
+	l.Publish(l.End())
+	must(t, l.DropBefore(1))
+	if l.First() != 1 {
+		t.Fatalf("the log begins at %d, want 1", l.First())
+	}
+	for i := range 3 {
+		e, ordinal, err := r.Next()
+		if err != nil || string(e) != fmt.Sprintf("%0150d", i) || ordinal != uint64(i+1) {
+			t.Fatalf("entry %d: %q, %d, %v", i+1, e, ordinal, err)
+		}
+	}
+	must(t, l.DropBefore(3))
+	late, err := l.Reader(3)
+	must(t, err)
+	must(t, late.Close())
+	if _, err := l.Reader(1); !errors.Is(err, ErrDropped) {
+		t.Fatalf("an entry that is gone: %v", err)
+	}
+}
+
 func TestI4FailedForGood(t *testing.T) {
 	work := func(fsys vfs.FS) error {
 		l, err := Open(Config{FS: fsys, Dir: "log", SegmentBytes: 150})
