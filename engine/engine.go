@@ -59,6 +59,7 @@ type Status = flow.Status
 type Engine struct {
 	cfg  Config
 	flow *flow.Flow
+	dry  bool // it only loads plug-ins, and writes nothing
 
 	reloading chan struct{} // holds one element while a reload is under way; guards number
 	number    uint64        // of the last generation that was tried

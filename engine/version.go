@@ -50,6 +50,9 @@ func (e *Engine) loadPlugin(ctx context.Context, plan *config.Plan, p *config.Pl
 		Name: p.Name, Path: p.Path, Config: p.Config, Limits: p.Limits,
 		Cache: filepath.Join(plan.Node.Data, "plugins"), Log: e.cfg.Log.With("plugin", p.Name),
 	}
+	if e.dry {
+		spec.Cache = ""
+	}
 	alike := e.alike(p)
 	if identifier, ok := host.(plugins.Identifier); ok && len(alike) > 0 {
 		digest, err := identifier.Identify(ctx, spec)

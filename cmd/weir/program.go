@@ -95,6 +95,7 @@ func (p *program) root() *cobra.Command {
 		p.doctorCommand(),
 		p.statusCommand(),
 		p.journalCommand(),
+		p.explainCommand(),
 		p.queueCommand(),
 		p.pluginCommand(),
 		p.patternCommand(),

@@ -314,3 +314,15 @@ func (t *Table[R]) stripeOf(hi, lo uint64) (mixed uint64, s *stripe[R]) {
 	mixed = t.shape.mix(hi, lo)
 	return mixed, &t.stripes[mixed>>t.shift]
 }
+
+// Judge is the verdict that Claim would give a request, from what Look said of its
+// identity.
+func Judge[R any](st State, r *Request[R]) Verdict {
+	switch {
+	case st.InFlight:
+		return Follows
+	case !st.Committed:
+		return Fresh
+	}
+	return compare(st.Data, st.Version, r)
+}

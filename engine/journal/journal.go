@@ -79,6 +79,7 @@ type search struct {
 	names *names
 	parts []part // the log's files when the search began, oldest first
 	stats Stats
+	past  bool // records before Query.After were met: there is nothing in older files
 }
 
 // Stats says what a search had to read.
@@ -178,6 +179,9 @@ func (s *search) oldest(ctx context.Context, give func(*Line) error) error {
 // newest reads run after run from the end, each forwards, and gives its lines backwards.
 func (s *search) newest(ctx context.Context, give func(*Line) error, left *int) error {
 	for i := range slices.Backward(s.parts) {
+		if s.past {
+			return nil
+		}
 		runs, err := s.runs(&s.parts[i])
 		if err != nil {
 			return err
@@ -356,6 +360,10 @@ func (s *search) each(ctx context.Context, records *commit.Records, to uint64, g
 
 // record gives the wanted lines of one record.
 func (s *search) record(rec *commit.Record, give func(*Line) error) error {
+	if rec.At < s.m.q.After {
+		s.past = true
+		return nil
+	}
 	if !s.m.during(rec.Wall, rec.Wall) && Kind(rec.Data[0]) != KindGeneration {
 		return nil
 	}
@@ -521,6 +529,45 @@ func (j *Journal) Since() (time.Time, error) {
 		err = nil
 	}
 	return rec.Wall, errors.Join(err, records.Close())
+}
+
+// EngineTime is that of the newest record, 0 where there is none.
+func (j *Journal) EngineTime(ctx context.Context) (time.Duration, error) {
+	for _, p := range slices.Backward(j.parts()) {
+		list, err := (&search{j: j}).last(ctx, &p)
+		if err != nil || list > 0 {
+			return list, err
+		}
+	}
+	return 0, nil
+}
+
+// last is the engine time of a file's last record.
+func (s *search) last(ctx context.Context, p *part) (at time.Duration, err error) {
+	records, err := s.j.cfg.Store.Records(p.First)
+	if gone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for n := 0; err == nil; n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			err = context.Cause(ctx)
+			break
+		}
+		var rec commit.Record
+		if rec, err = records.Next(); err == nil && rec.Ordinal >= p.end {
+			break
+		}
+		if err == nil {
+			at = rec.At
+		}
+	}
+	if errors.Is(err, segment.ErrCaughtUp) || gone(err) {
+		err = nil
+	}
+	return at, errors.Join(err, records.Close())
 }
 
 // End is the ordinal of the commit log up to which the journal can be read now.

@@ -20,6 +20,12 @@ type Query struct {
 	// Reason: of the event or of one of its deliveries, whole or up to its first colon.
 	Reason       string
 	Since, Until time.Time // wall time of the commit; Until is not included; zero = open
+	// Hi and Lo, where not both 0: events of this identity.
+	Hi, Lo uint64
+	// Claimed: only events that entered their source's window.
+	Claimed bool
+	// After: not committed before this engine time.
+	After time.Duration
 	// Oldest lists oldest first; otherwise newest first.
 	Oldest bool
 	// Limit is how many lines are given; 0 = all, which newest first allows up to MaxNewest.
@@ -153,6 +159,8 @@ func (m *matcher) entry(s *Section, e *Entry) bool {
 	switch {
 	case m.q.ID != "" && string(e.ID) != m.q.ID,
 		m.q.Source != "" && s.Source != m.q.Source,
+		m.q.Hi|m.q.Lo != 0 && (e.Hi != m.q.Hi || e.Lo != m.q.Lo || !e.Identified),
+		m.q.Claimed && !e.Claimed,
 		m.q.Key != "" && (e.Key != m.key || e.Identified && e.Key == e.Hi):
 		return false
 	}
@@ -190,7 +198,7 @@ func (m *matcher) line(l *Line) bool {
 
 // redelivered says whether the end of a parked delivery is wanted.
 func (m *matcher) redelivered(r *Redelivery) bool {
-	return (m.q.ID == "" || r.ID == m.q.ID) && (m.q.Source == "" || r.Source == m.q.Source) && m.q.Key == "" &&
+	return !m.q.Claimed && m.q.Hi|m.q.Lo == 0 && (m.q.ID == "" || r.ID == m.q.ID) && (m.q.Source == "" || r.Source == m.q.Source) && m.q.Key == "" &&
 		(m.outcomes == 0 || m.outcomes&(1<<r.Outcome) != 0) && (m.q.Reason == "" || m.isReason(r.Reason))
 }
 

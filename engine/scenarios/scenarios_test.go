@@ -82,6 +82,7 @@ type world struct {
 	cuts   uint64
 	began  time.Time
 	held   string // what the steps "holds" saw
+	put    []put  // what the steps "put" did
 
 	yaml     string // the section that a reload reads
 	reloaded string // what reloads answered
@@ -138,6 +139,7 @@ func (w *world) play() {
 		w.t.Errorf("the engine failed: %v", w.err)
 	}
 	w.compareAll()
+	w.examineAll()
 }
 
 func (w *world) step(line, verb, rest string) {
@@ -150,6 +152,7 @@ func (w *world) step(line, verb, rest string) {
 			e.Key = []byte(key)
 		}
 		e.Data = []byte(second)
+		w.put = append(w.put, put{first, e})
 		must(w.t, w.memory.Queue(first).Put(e))
 	case "end":
 		w.memory.Queue(first).End()
