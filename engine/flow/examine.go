@@ -25,14 +25,16 @@ const MaxExplainedRoutes = 1000
 
 // Stages of steps, in order.
 const (
-	StageDecode   = "decode"
-	StageValidate = "validate"
-	StageStamp    = "stamp"
-	StageExpire   = "expire"
-	StageClaim    = "claim"
-	StageMatch    = "match"
-	StageFilter   = "filter"
-	StageDeliver  = "deliver"
+	StageDecode    = "decode"
+	StageValidate  = "validate"
+	StageStamp     = "stamp"
+	StageExpire    = "expire"
+	StageClaim     = "claim"
+	StageMatch     = "match"
+	StageFilter    = "filter"
+	StageTransform = "transform"
+	StageReact     = "react"
+	StageDeliver   = "deliver"
 )
 
 // Verdicts of routes that do not take an event.
@@ -111,7 +113,8 @@ func (g *Generation) Examine(ctx context.Context, in Sample, now time.Time, wind
 	c.deliveries = append(c.deliveries, transports.Delivery{Key: in.Key})
 	s := &scanner{lanes: 1, now: func() time.Time { return now }}
 	s.scan(c)
-	l := &lane{gen: nil, aside: map[plugins.Plugin]plugins.Instance{}}
+	l := &lane{aside: map[plugins.Plugin]plugins.Instance{}}
+	l.f = dryFlow(now)
 	l.adopt(g)
 	defer l.forget(context.WithoutCancel(ctx), func(plugins.Plugin) bool { return false })
 	list := make([]Examination, len(c.items))
@@ -389,7 +392,7 @@ func (e *examiner) unmatched() {
 		e.step(StageDeliver, "", "unmatched", "no route's pattern matched, and unmatched names no sink")
 	}
 	for _, s := range e.g.unmatched {
-		e.delivered("", s, "no route's pattern matched")
+		e.delivered(journal.NoRoute, s, "no route's pattern matched")
 	}
 	e.end(journal.Unmatched, "")
 }
@@ -402,149 +405,4 @@ func (e *examiner) buried(reason string) {
 	}
 	e.step(StageDeliver, e.g.sinks[e.g.dead], "dead letter", "with reason %s", reason)
 	e.x.Deliveries = append(e.x.Deliveries, journal.Delivery{Sink: e.g.sinks[e.g.dead], Outcome: journal.Dead.String(), Reason: reason})
-}
-
-// filtered asks the plug-ins of the routes that match, and says where those lead
-// whose plug-ins agree.
-func (e *examiner) filtered(ctx context.Context, it *item, l *lane) {
-	l.batch = append(l.batch[:0], e.r)
-	for p := range e.g.plugins {
-		l.ask(ctx, p)
-	}
-	dead, taken := false, 0
-	for _, i := range e.c.routesOf(it) {
-		rt := &e.g.routes[i]
-		for _, p := range rt.filters {
-			if e.asked(l, rt.name, p); l.answers[p][0]&1 == 0 || l.answers[p][0]&plugins.Failed != 0 {
-				break
-			}
-		}
-		verdict, p := l.verdict(rt, 0)
-		if rt.choice >= 0 && (p == rt.choice || verdict != 0) {
-			e.chose(l, rt)
-		}
-		switch {
-		case verdict == verdictNack:
-			e.step(StageDeliver, rt.name, "given back", "the source gets the whole event back and gives it again")
-		case verdict&plugins.Failed != 0 && e.g.plugins[p].onError == plugins.Drop:
-		case verdict&plugins.Failed != 0:
-			dead = true
-			e.buried("plugin_failed")
-		case verdict != 0:
-			taken++
-			e.leads(rt, verdict)
-		}
-	}
-	switch {
-	case taken > 0:
-		e.end(journal.Delivered, "")
-	case dead:
-		e.end(journal.Dead, "plugin_failed")
-	default:
-		e.step(StageDeliver, "", "nowhere", "every route that matched was left by its filters")
-		e.end(journal.Filtered, "")
-	}
-}
-
-// leads tells the sinks of a route that takes the event.
-func (e *examiner) leads(rt *route, verdict uint32) {
-	if rt.choice < 0 {
-		for _, s := range rt.to {
-			e.delivered(rt.name, s, "")
-		}
-		return
-	}
-	rt.chosen(verdict, func(s int) { e.delivered(rt.name, s, "") })
-}
-
-// name of a plug-in with its version.
-func (p *plugin) title() string {
-	digest := p.loaded.Digest()
-	return fmt.Sprintf("%s %s (%s)", p.name, p.loaded.Manifest().Version, digest[:min(12, len(digest))])
-}
-
-// asked tells what a filter said for a route.
-func (e *examiner) asked(l *lane, route string, p int) {
-	pl := &e.g.plugins[p]
-	a := l.answers[p][0]
-	switch {
-	case a&plugins.Failed != 0:
-		e.step(StageFilter, route, "failed", "%s: %s; on_error: %s", pl.title(), l.reasons[p][0], pl.onError)
-	case l.reasons[p][0] != "":
-		e.step(StageFilter, route, "yes", "%s failed: %s; on_error: %s", pl.title(), l.reasons[p][0], pl.onError)
-	case a&1 != 0:
-		e.step(StageFilter, route, "yes", "%s%s", pl.title(), e.reason(l, p))
-	default:
-		e.step(StageFilter, route, "no", "%s%s", pl.title(), e.reason(l, p))
-	}
-}
-
-// reason is what the plug-in said beside its answer.
-func (e *examiner) reason(l *lane, p int) string {
-	if l.instances[p] == nil {
-		return ""
-	}
-	if why := l.instances[p].Reason(0); why != "" {
-		return ": " + why
-	}
-	return ""
-}
-
-// chose tells the outputs that a plug-in named.
-func (e *examiner) chose(l *lane, rt *route) {
-	pl := &e.g.plugins[rt.choice]
-	a := l.answers[rt.choice][0]
-	if a&plugins.Failed != 0 {
-		e.step(StageFilter, rt.name, "failed", "%s: %s; on_error: %s", pl.title(), l.reasons[rt.choice][0], pl.onError)
-		return
-	}
-	var names []string
-	for bit, o := range pl.loaded.Manifest().Outputs {
-		switch {
-		case a&(1<<bit) == 0:
-		case rt.named&(1<<bit) == 0:
-			names = append(names, o+" (which the route does not name)")
-		default:
-			names = append(names, o)
-		}
-	}
-	switch {
-	case len(names) > 0:
-		e.step(StageFilter, rt.name, "chose", "%s: %s%s", pl.title(), strings.Join(names, ", "), e.reason(l, rt.choice))
-	case rt.rest != nil:
-		e.step(StageFilter, rt.name, "chose", "%s: none of its outputs, so else%s", pl.title(), e.reason(l, rt.choice))
-	default:
-		e.step(StageFilter, rt.name, "no", "%s: none of its outputs%s", pl.title(), e.reason(l, rt.choice))
-	}
-}
-
-// delivered tells a sink that the event would go to, and whether it can be encoded for it.
-func (e *examiner) delivered(route string, s int, why string) {
-	p := e.g.plan.Sink(e.g.sinks[s])
-	codec, err := event.ParseCodec(p.Codec)
-	form := "as it came"
-	if err == nil && !codec.IsOriginal() {
-		form = "as " + strings.Join(p.Codec, " > ")
-		f := &Flow{cfg: Config{Now: func() time.Time { return e.now }}}
-		_, _, err = f.render(e.r, &sink{codec: codec})
-	}
-	to := p.Transport + ", " + form
-	if why != "" {
-		to = why + "; " + to
-	}
-	d := journal.Delivery{Route: route, Sink: p.Name, Outcome: journal.Delivered.String()}
-	if err != nil {
-		e.step(StageDeliver, p.Name, "dead letter", "encode_failed: %v", err)
-		d.Outcome, d.Reason = journal.Dead.String(), "encode_failed"
-	} else {
-		e.step(StageDeliver, p.Name, "delivered", "%s%s", byRoute(route), to)
-	}
-	e.x.Deliveries = append(e.x.Deliveries, d)
-}
-
-func byRoute(route string) string {
-	if route == "" {
-		return ""
-	}
-	return "by route " + route + "; "
 }
