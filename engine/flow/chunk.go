@@ -31,7 +31,7 @@ type chunk struct {
 	matched []uint32      // routes, by item.routes
 	taken   []uint32      // beside matched: the outputs taken, for routes that choose by outputs
 	kept    []field.Value // by item.kept
-	ids     []byte        // the events' ids, one after the other: lanes read nothing else of most events
+	texts   []byte        // the events' ids and short kept fields, one after the other: lanes read nothing else of most events
 	cold    []coldEvent   // events that only Decode can read
 	faults  []fault
 
@@ -50,7 +50,7 @@ type chunk struct {
 // item is one event of a chunk.
 type item struct {
 	start, end  uint32 // its bytes in the chunk's data
-	idAt, idLen uint32 // its id in chunk.ids
+	idAt, idLen uint32 // its id in chunk.texts
 	hi, lo      uint64 // fingerprint of its identity
 	data        uint64 // hash of its data
 	key         uint64 // hash of its key
@@ -170,7 +170,7 @@ func (c *chunk) id(it *item) []byte {
 	if it.idLen == 0 {
 		return []byte(stampID(c, it))
 	}
-	return c.ids[it.idAt : it.idAt+it.idLen]
+	return c.texts[it.idAt : it.idAt+it.idLen]
 }
 
 func (c *chunk) layout(it *item) *layout {
@@ -193,6 +193,8 @@ func (c *chunk) field(it *item, i int) (field.Value, []byte) {
 	case v.Flags&constField != 0:
 		s := c.layout(it).consts[v.Off]
 		return field.Value{Kind: field.String, Flags: field.Escaped}, unsafe.Slice(unsafe.StringData(s), len(s))
+	case v.Flags&textField != 0:
+		return v, c.texts[v.Off : v.Off+v.Len : v.Off+v.Len]
 	}
 	return v, v.Raw(c.doc(it))
 }
@@ -203,8 +205,12 @@ const (
 	layoutBridged   = -2
 )
 
-// constField marks a kept field that is a constant of the layout, Off being its index.
-const constField = 1 << 7
+// Marks of kept fields.
+const (
+	constField = 1 << 7 // a constant of the layout, Off being its index
+	textField  = 1 << 6 // Off is a place in chunk.texts
+	keptText   = 64     // bytes up to which a field stands there
+)
 
 // keyBytes is what sinks get as the key, nil where configuration and transport name none.
 func (c *chunk) keyBytes(it *item) []byte {
@@ -245,7 +251,7 @@ func (c *chunk) reset() {
 // unscan forgets what the scan found.
 func (c *chunk) unscan() {
 	clear(c.items)
-	c.items, c.matched, c.taken, c.kept, c.ids = c.items[:0], c.matched[:0], c.taken[:0], c.kept[:0], c.ids[:0]
+	c.items, c.matched, c.taken, c.kept, c.texts = c.items[:0], c.matched[:0], c.taken[:0], c.kept[:0], c.texts[:0]
 	clear(c.cold)
 	c.cold, c.faults = c.cold[:0], c.faults[:0]
 	for i := range c.byLane {

@@ -230,7 +230,7 @@ func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
 	}
 	s.verify(c, it, doc, l)
 	s.identify(c, it, doc, l)
-	s.keep(c, it, l) // dead letters carry the key as well
+	s.keep(c, it, doc, l) // dead letters carry the key as well
 	if it.fault != 0 {
 		return
 	}
@@ -272,16 +272,16 @@ func (s *scanner) verify(c *chunk, it *item, doc []byte, l *layout) {
 func (s *scanner) identify(c *chunk, it *item, doc []byte, l *layout) {
 	r := c.reading
 	id := &s.values.First()[max(l.refs[fieldID], 0)]
-	it.idAt = uint32(len(c.ids))
+	it.idAt = uint32(len(c.texts))
 	switch {
 	case l.refs[fieldID] < 0 || id.Kind != field.String || id.Len == 0:
-		c.ids = append(c.ids, stampID(c, it)...)
+		c.texts = append(c.texts, stampID(c, it)...)
 	case id.Flags&field.Escaped != 0:
-		c.ids = field.AppendUnescaped(c.ids, id.Raw(doc))
+		c.texts = field.AppendUnescaped(c.texts, id.Raw(doc))
 	default:
-		c.ids = append(c.ids, id.Raw(doc)...)
+		c.texts = append(c.texts, id.Raw(doc)...)
 	}
-	it.idLen = uint32(len(c.ids)) - it.idAt
+	it.idLen = uint32(len(c.texts)) - it.idAt
 	s.fingerprint(c, it, doc, l)
 	if data := s.get(l, fieldData); data.Kind != field.Absent {
 		it.data = xxh3.Hash(data.Raw(doc))
@@ -371,12 +371,18 @@ func (s *scanner) expire(c *chunk, it *item, doc []byte, l *layout) {
 	}
 }
 
-// keep copies the places of the fields that lanes need.
-func (s *scanner) keep(c *chunk, it *item, l *layout) {
+// keep notes the fields that lanes need: of short values the bytes, of others the place.
+func (s *scanner) keep(c *chunk, it *item, doc []byte, l *layout) {
 	for _, i := range c.reading.kept {
 		v := s.get(l, i)
-		if at := l.refs[i]; at <= firstConst {
+		switch at := l.refs[i]; {
+		case at <= firstConst:
 			v = field.Value{Kind: field.String, Off: uint32(firstConst - at), Flags: constField}
+		case v.Kind == field.Absent || v.Kind == field.Object || v.Kind == field.Array || v.Len > keptText || i == fieldData:
+		default:
+			raw := v.Raw(doc)
+			v.Off, v.Flags = uint32(len(c.texts)), v.Flags|textField
+			c.texts = append(c.texts, raw...)
 		}
 		c.kept = append(c.kept, v)
 	}
