@@ -133,11 +133,12 @@ func New[R any](cfg Config) *Table[R] {
 	return newTable[R](cfg, stripesFor(cfg.MaxIDs), 10)
 }
 
-// stripesFor has a lane find its stripe free nearly always and still meet
-// several events of its batch in each, keeps windows of a few ids from being
-// all slack, and keeps room for tags in the slots of very large ones.
+// stripesFor has a lane find its stripe free nearly always and still meet many events
+// of its batch in each: a visit moves the stripe's lines from one core to another. It
+// keeps windows of a few ids from being all slack, and keeps room for tags in the slots
+// of very large ones.
 func stripesFor(maxIDs int) int {
-	n := pow2(min(8*runtime.GOMAXPROCS(0), maxStripes))
+	n := pow2(min(2*runtime.GOMAXPROCS(0), maxStripes))
 	n = min(n, pow2(maxIDs>>14))
 	return min(max(n, pow2(maxIDs>>19)), maxStripes)
 }
