@@ -156,7 +156,7 @@ func (c *chunk) raw(it *item) []byte {
 	return c.Data[it.start:it.end:it.end]
 }
 
-// doc is what the item's kept fields lie in.
+// doc is the event as its layout has it.
 func (c *chunk) doc(it *item) []byte {
 	if it.cold != 0 {
 		return c.cold[it.cold-1].doc
@@ -193,10 +193,16 @@ func (c *chunk) field(it *item, i int) (field.Value, []byte) {
 	case v.Flags&constField != 0:
 		s := c.layout(it).consts[v.Off]
 		return field.Value{Kind: field.String, Flags: field.Escaped}, unsafe.Slice(unsafe.StringData(s), len(s))
-	case v.Flags&textField != 0:
-		return v, c.texts[v.Off : v.Off+v.Len : v.Off+v.Len]
 	}
-	return v, v.Raw(c.doc(it))
+	return v, v.Raw(c.within(it, v))
+}
+
+// within is what a kept field that is no constant lies in.
+func (c *chunk) within(it *item, v field.Value) []byte {
+	if v.Flags&textField != 0 {
+		return c.texts
+	}
+	return c.doc(it)
 }
 
 // Layouts of items that are not among the reading's.

@@ -233,7 +233,7 @@ func (l *lane) encode(p int, r ref) {
 	for s := range l.gen.plugins[p].slots {
 		v, raw := c.field(it, base+s)
 		if s == data && v.Kind != field.Absent {
-			l.input.JSON(v.JSON(c.doc(it)))
+			l.input.JSON(v.JSON(c.within(it, v)))
 			continue
 		}
 		switch v.Kind {

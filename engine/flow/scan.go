@@ -378,11 +378,14 @@ func (s *scanner) keep(c *chunk, it *item, doc []byte, l *layout) {
 		switch at := l.refs[i]; {
 		case at <= firstConst:
 			v = field.Value{Kind: field.String, Off: uint32(firstConst - at), Flags: constField}
-		case v.Kind == field.Absent || v.Kind == field.Object || v.Kind == field.Array || v.Len > keptText || i == fieldData:
+		case v.Kind == field.Absent || v.Kind == field.Object || v.Kind == field.Array || v.Len > keptText:
 		default:
-			raw := v.Raw(doc)
+			text := v.JSON(doc) // with a string's quotes
 			v.Off, v.Flags = uint32(len(c.texts)), v.Flags|textField
-			c.texts = append(c.texts, raw...)
+			if v.Kind == field.String {
+				v.Off++
+			}
+			c.texts = append(c.texts, text...)
 		}
 		c.kept = append(c.kept, v)
 	}

@@ -136,7 +136,7 @@ func (s *stepFields) early(slot int) []byte {
 	at := c.reading.steps[s.step.early][slot]
 	v := c.kept[int(it.kept)+at]
 	if v.Flags&constField == 0 || v.Kind == field.Absent {
-		return jsonOf(v, c.doc(it))
+		return jsonOf(v, c.within(it, v))
 	}
 	s.quoted = append(append(append(s.quoted[:0], '"'), c.layout(it).consts[v.Off]...), '"')
 	return s.quoted
