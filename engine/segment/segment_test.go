@@ -320,7 +320,6 @@ func TestDropBefore(t *testing.T) {
 	}
 }
 
-// TestI4FailedForGood: after a failed write or sync nothing is taken any more.
 // TestReaderLeavesADroppedFile: a reader that has read a file to its end goes on in the
 // next one, also where the file was dropped meanwhile, since all of it was settled.
 func TestReaderLeavesADroppedFile(t *testing.T) {
@@ -360,6 +359,7 @@ func TestReaderLeavesADroppedFile(t *testing.T) {
 	}
 }
 
+// TestI4FailedForGood: after a failed write or sync nothing is taken any more.
 func TestI4FailedForGood(t *testing.T) {
 	work := func(fsys vfs.FS) error {
 		l, err := Open(Config{FS: fsys, Dir: "log", SegmentBytes: 150})
