@@ -42,7 +42,7 @@ func TestBars(t *testing.T) {
 		{"too late", fast, barRate, 4*time.Millisecond + 1000, 1},
 		{"slow disk", slow, barRate / 2, 6 * time.Millisecond, 0},
 	} {
-		if got := missed(judge(c.sync, c.sync, c.rate, latencies{p99: c.p99})); got != c.want {
+		if got := missed(judge(c.sync, c.rate, latencies{p99: c.p99})); got != c.want {
 			t.Errorf("%s: %d bars missed, want %d", c.name, got, c.want)
 		}
 	}
