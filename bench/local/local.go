@@ -31,6 +31,7 @@ const (
 	consumeBatch = 500
 	keys         = 10_000
 	maxBacklog   = 64 << 10 // events published and not acked; then publishers wait
+	warmEvents   = 600_000  // published before latency is measured: three files of the queue
 )
 
 // The bars.
@@ -263,9 +264,15 @@ func throughput(dir string, length time.Duration) (rate float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	took, err := f.run(false, func(number int) error {
+	took, err := f.flood(func() bool { return time.Since(f.start) < length })
+	return float64(f.acked.Load()) / took.Seconds(), errors.Join(err, f.close())
+}
+
+// flood publishes as fast as the queue takes it while more says so.
+func (f *flow) flood(more func() bool) (took time.Duration, err error) {
+	return f.run(false, func(number int) error {
 		b := newBatch(number)
-		for time.Since(f.start) < length {
+		for more() {
 			for f.published.Load()-f.acked.Load() > maxBacklog {
 				<-f.moved
 			}
@@ -276,7 +283,6 @@ func throughput(dir string, length time.Duration) (rate float64, err error) {
 		}
 		return nil
 	})
-	return float64(f.acked.Load()) / took.Seconds(), errors.Join(err, f.close())
 }
 
 type latencies struct {
@@ -285,11 +291,15 @@ type latencies struct {
 }
 
 // latency offers a steady load, whether or not the queue keeps up: a batch that
-// is sent late counts from when it was due.
+// is sent late counts from when it was due. The queue has been in use before: its
+// files are written over, as they are from its third on.
 func latency(dir string, rate float64, length time.Duration) (latencies, error) {
 	f, err := newFlow(dir)
 	if err != nil {
 		return latencies{}, err
+	}
+	if _, err := f.flood(func() bool { return f.published.Load() < warmEvents }); err != nil {
+		return latencies{}, errors.Join(err, f.close())
 	}
 	every := time.Duration(float64(publishers*publishBatch) / rate * float64(time.Second))
 	took, err := f.run(true, func(number int) error {
