@@ -96,6 +96,9 @@ type Config struct {
 	Dir string // made where missing; see the package comment for what is in it
 	// SegmentBytes is when the log goes on in a new file; segment.DefaultSegmentBytes.
 	SegmentBytes int64
+	// SegmentAge is when it goes on in a new file however small the newest is, so that
+	// files get old enough to be removed; 0 = never.
+	SegmentAge time.Duration
 	// GroupBytes ends a group once its records and staged bytes reach it; 1 MiB.
 	GroupBytes int64
 	// GroupWait ends a group that tickets keep joining; 2 ms. The writer never
@@ -103,7 +106,8 @@ type Config struct {
 	GroupWait time.Duration
 	// Queue is how many tickets may wait before Submit blocks; 1,024.
 	Queue int
-	// SnapshotEvery is how many bytes of log are written between snapshots; 256 MiB.
+	// SnapshotEvery is how many bytes of log are written between snapshots, or as many
+	// as the last snapshot had, if that is more; 256 MiB.
 	SnapshotEvery int64
 	// Hold is the folder as Take returned it; the caller closes it after the log.
 	// nil: Open takes the folder and Close gives it back.
@@ -119,7 +123,7 @@ func (c Config) Validate() error {
 		return errors.New("commit: Config.FS is not set")
 	case c.Dir == "":
 		return errors.New("commit: Config.Dir is not set")
-	case c.SegmentBytes < 0, c.GroupBytes < 0, c.GroupWait < 0, c.Queue < 0, c.SnapshotEvery < 0:
+	case c.SegmentBytes < 0, c.SegmentAge < 0, c.GroupBytes < 0, c.GroupWait < 0, c.Queue < 0, c.SnapshotEvery < 0:
 		return errors.New("commit: a limit in Config is negative")
 	case c.GroupBytes > segment.MaxGroupBytes/4:
 		return fmt.Errorf("commit: Config.GroupBytes is %d, at most %d", c.GroupBytes, segment.MaxGroupBytes/4)
@@ -195,9 +199,9 @@ type Log struct {
 	failed  chan struct{}
 	started atomic.Pointer[time.Time] // when engine time went on
 
-	stages atomic.Pointer[[]*stage]
-	counts counts
-	retain atomic.Pointer[func() uint64]
+	stages    atomic.Pointer[[]*stage]
+	counts    counts
+	retention retention
 
 	preamble atomic.Pointer[func() [][]byte]
 
@@ -210,6 +214,7 @@ type Log struct {
 	closed   bool
 	begins   []uint64 // of the snapshots that are kept, newest first
 	snapErr  error    // of the last snapshot
+	snapSize int64    // of the newest snapshot, in bytes
 	snapshot sync.Mutex
 
 	done    sync.WaitGroup
@@ -431,34 +436,11 @@ func (l *Log) Held() (first, end uint64) {
 // Segments lists the files of the log, oldest first.
 func (l *Log) Segments() []segment.Info { return l.seg.Segments() }
 
-// Retain sets a hook that says from which ordinal on the log is still wanted.
-// Snapshot and Trim keep segments that hold later ones.
-func (l *Log) Retain(from func() (ordinal uint64)) { l.retain.Store(&from) }
-
 // Preamble sets a hook for records that each file of the log is to hold near its
 // beginning, such as the names that its other records count on, so that they stay
 // when older files go. Where they are large they are written less often: preambles are
 // at most a sixteenth of the log. The hook is called by the goroutine that writes.
 func (l *Log) Preamble(records func() [][]byte) { l.preamble.Store(&records) }
-
-// Trim removes the segments that no kept snapshot needs and Retain does not
-// hold back.
-func (l *Log) Trim() error {
-	l.mu.Lock()
-	if len(l.begins) < keepSnapshots {
-		l.mu.Unlock()
-		return nil
-	}
-	before := l.begins[keepSnapshots-1]
-	l.mu.Unlock()
-	if from := l.retain.Load(); from != nil {
-		before = min(before, (*from)())
-	}
-	if err := l.seg.DropBefore(before); err != nil {
-		return fmt.Errorf("trim commit log: %w", err)
-	}
-	return nil
-}
 
 func (l *Log) path(parts ...string) string {
 	return filepath.Join(append([]string{l.cfg.Dir}, parts...)...)

@@ -34,7 +34,7 @@ func snapName(begin uint64) string { return fmt.Sprintf("%020d%s", begin, snapSu
 // snapshotWhenDue starts a snapshot once enough was written since the last.
 func (l *Log) snapshotWhenDue() {
 	w := &l.writer
-	if w.since < l.cfg.SnapshotEvery {
+	if w.since < max(l.cfg.SnapshotEvery, l.SnapshotSize()) {
 		return
 	}
 	if w.running != nil {
@@ -78,6 +78,13 @@ func (l *Log) SnapshotErr() error {
 	return l.snapErr
 }
 
+// SnapshotSize is how many bytes the newest snapshot has, 0 where there is none.
+func (l *Log) SnapshotSize() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snapSize
+}
+
 func (l *Log) writeSnapshot(ctx context.Context) error {
 	l.mu.Lock()
 	if l.err != nil || l.closed {
@@ -107,7 +114,8 @@ func (l *Log) writeSnapshot(ctx context.Context) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	size, sizeErr := f.Size()
+	if err := errors.Join(err, sizeErr, f.Close()); err != nil {
 		return err
 	}
 	// Slices hold committed values only, so the log is durable past all of them.
@@ -121,6 +129,7 @@ func (l *Log) writeSnapshot(ctx context.Context) error {
 	l.counts.snapshot.Store(time.Now().UnixNano())
 	l.begins = append([]uint64{begin}, l.begins...)
 	l.begins = l.begins[:min(keepSnapshots, len(l.begins))]
+	l.snapSize = size
 	l.mu.Unlock()
 	if err := l.removeSnapshots(); err != nil {
 		return err
@@ -284,6 +293,11 @@ func (l *Log) loadSnapshot() (begin uint64, err error) {
 			return 0, err
 		}
 		l.begins = begins[i:]
+		info, err := l.cfg.FS.Stat(l.path("snapshots", snapName(b)))
+		if err != nil {
+			return 0, err
+		}
+		l.snapSize = info.Size
 		return b, l.applySnapshot(b)
 	}
 	if first > 0 {

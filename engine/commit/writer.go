@@ -24,7 +24,9 @@ type writer struct {
 	since   int64  // bytes of log since the last snapshot began
 	last    int64  // bytes of the last group
 	file    uint64 // of the log, when the preamble was written last
-	owed    int64  // bytes of log until the preamble may be written again
+	aging   uint64 // number of the file that began is of
+	began   time.Time
+	owed    int64 // bytes of log until the preamble may be written again
 	timer   *time.Timer
 	running chan struct{}
 	results chan result
@@ -233,8 +235,8 @@ func (l *Log) commit() (publishErr, err error) {
 	if err := l.syncStages(); err != nil {
 		return nil, err
 	}
-	at := l.Now()
-	w.head = encodeHead(w.head[:0], at, l.cfg.Now(), w.dirty)
+	at, wall := l.Now(), l.cfg.Now()
+	w.head = encodeHead(w.head[:0], at, wall, w.dirty)
 	w.framed = segment.Frame(w.framed[:0], w.head)
 	count := 1 + l.preface()
 	for _, t := range w.group {
@@ -242,6 +244,9 @@ func (l *Log) commit() (publishErr, err error) {
 			w.framed = segment.Frame(w.framed, t.Record)
 			count++
 		}
+	}
+	if err := l.turnByAge(wall); err != nil {
+		return nil, err
 	}
 	if err := l.seg.Append(w.framed, count); err != nil {
 		return nil, err

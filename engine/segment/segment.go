@@ -57,7 +57,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -148,7 +147,7 @@ type Recovery struct {
 	Rewritten int
 }
 
-// Log is an append-only log. Append, Sync and Restore are for one goroutine at
+// Log is an append-only log. Append, Rotate, Sync and Restore are for one goroutine at
 // a time; everything else may be called from any, meanwhile.
 type Log struct {
 	cfg      Config
@@ -340,6 +339,22 @@ func (l *Log) fail(err error) error {
 	return l.err
 }
 
+// Rotate goes on in a new file, where the newest holds anything. Call it as Append.
+func (l *Log) Rotate() error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	if l.End().Length <= fileHeaderBytes {
+		return nil
+	}
+	if err := l.rotate(); err != nil {
+		return l.fail(err)
+	}
+	return nil
+}
+
 // rotate goes on in a new file. The old one is synced before, since a newer
 // file says that all before it is durable.
 func (l *Log) rotate() error {
@@ -434,34 +449,6 @@ func (l *Log) Changed() <-chan struct{} {
 		}
 	}
 	return l.changed
-}
-
-// DropBefore removes the files all of whose entries lie before ordinal; the
-// newest file always stays. Readers that are in a removed file may finish it.
-func (l *Log) DropBefore(ordinal uint64) error {
-	l.drop.Lock()
-	defer l.drop.Unlock()
-	for {
-		l.mu.Lock()
-		if l.closed {
-			l.mu.Unlock()
-			return fmt.Errorf("drop from log %s: %w", l.cfg.Dir, ErrClosed)
-		}
-		if len(l.segments) < 2 || l.segments[1].firstOrdinal > ordinal {
-			l.mu.Unlock()
-			return nil
-		}
-		oldest := l.segments[0]
-		l.segments = slices.Clone(l.segments[1:])
-		l.mu.Unlock()
-		if err := l.retire(oldest.number); err != nil {
-			// It stays the oldest, so that no younger one goes before it.
-			l.mu.Lock()
-			l.segments = append([]segment{oldest}, l.segments...)
-			l.mu.Unlock()
-			return fmt.Errorf("drop segment %d: %w", oldest.number, err)
-		}
-	}
 }
 
 // Close ends the log without syncing it. Readers that have caught up get

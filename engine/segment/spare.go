@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/weir-project/weir/engine/vfs"
 )
@@ -14,6 +15,34 @@ import (
 // writes for milliseconds) and makes each sync cheaper, since the file does not
 // grow. One is enough where files are dropped as fast as they are filled; further
 // ones are removed.
+
+// DropBefore removes the files all of whose entries lie before ordinal; the
+// newest file always stays. Readers that are in a removed file may finish it.
+func (l *Log) DropBefore(ordinal uint64) error {
+	l.drop.Lock()
+	defer l.drop.Unlock()
+	for {
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return fmt.Errorf("drop from log %s: %w", l.cfg.Dir, ErrClosed)
+		}
+		if len(l.segments) < 2 || l.segments[1].firstOrdinal > ordinal {
+			l.mu.Unlock()
+			return nil
+		}
+		oldest := l.segments[0]
+		l.segments = slices.Clone(l.segments[1:])
+		l.mu.Unlock()
+		if err := l.retire(oldest.number); err != nil {
+			// It stays the oldest, so that no younger one goes before it.
+			l.mu.Lock()
+			l.segments = append([]segment{oldest}, l.segments...)
+			l.mu.Unlock()
+			return fmt.Errorf("drop segment %d: %w", oldest.number, err)
+		}
+	}
+}
 
 // spareName is what a dropped file is called. The number keeps names of different
 // files apart.
