@@ -45,9 +45,10 @@ func printStatus(w io.Writer, st *admin.Status) {
 	if st.Failure != "" {
 		fmt.Fprintf(w, "FAILING: %s\n", st.Failure)
 	}
-	fmt.Fprintf(w, "in flight %s of %s events, %s of %s; %d lanes; commit log %s\n",
+	fmt.Fprintf(w, "in flight %s of %s events, %s of %s; %d lanes; commit log %s; disk %s of %s\n",
 		thousands(uint64(max(0, st.Node.InFlight.Used))), thousands(uint64(st.Node.InFlight.Max)),
-		bytesText(st.Node.InFlightBytes.Used), bytesText(st.Node.InFlightBytes.Max), st.Node.Lanes, bytesText(st.Node.Commit.Bytes))
+		bytesText(st.Node.InFlightBytes.Used), bytesText(st.Node.InFlightBytes.Max), st.Node.Lanes, bytesText(st.Node.Commit.Bytes),
+		bytesText(st.Node.Disk.Used), bytesText(st.Node.Disk.Max))
 	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s  %s\n", "source", "transport", "received", "settled", "outcomes")
 	for _, s := range st.Sources {
 		var settled uint64
@@ -79,6 +80,9 @@ func printStatus(w io.Writer, st *admin.Status) {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(st.Dead)) {
 		fmt.Fprintf(w, "\ndead letters: %s %s", thousands(st.Dead[reason]), reason)
+	}
+	if st.Dropped > 0 {
+		fmt.Fprintf(w, "\ndead letters: %s dropped by dead_letters.keep and dead_letters.max\n", thousands(st.Dropped))
 	}
 	if len(st.Dead) > 0 {
 		fmt.Fprintln(w)

@@ -25,8 +25,9 @@ type Status struct {
 	Plugins    []Plugin          `json:"plugins"`
 	Routes     []Route           `json:"routes"`
 	Sinks      []Sink            `json:"sinks"`
-	Dead       map[string]uint64 `json:"dead_letters"` // by reason
-	Waits      []flow.Wait       `json:"waits"`        // what waits for what, and why
+	Dead       map[string]uint64 `json:"dead_letters"`         // by reason
+	Dropped    uint64            `json:"dead_letters_dropped"` // by dead_letters.keep and max
+	Waits      []flow.Wait       `json:"waits"`                // what waits for what, and why
 }
 
 // Generation is the configuration that runs.
@@ -43,6 +44,7 @@ type Node struct {
 	InFlight      Use    `json:"in_flight"`       // events
 	InFlightBytes Use    `json:"in_flight_bytes"` // of what the lanes are not done with
 	MaxEvent      int    `json:"max_event_bytes"`
+	Disk          Use    `json:"disk_bytes"` // of the data folder
 	Commit        Commit `json:"commit"`
 	LaneQueues    []Lane `json:"lane_queues"`
 }
@@ -167,9 +169,10 @@ func (s *Server) Status() Status {
 			Data: plan.Node.Data, Lanes: len(st.Lanes), MaxEvent: limits.Event, Commit: commitStatus(&st), LaneQueues: []Lane{},
 			InFlight:      Use{st.InFlight, int64(limits.InFlight)},
 			InFlightBytes: Use{st.InFlightBytes, limits.InFlightBytes},
+			Disk:          Use{st.DiskUsed, limits.Disk},
 		},
 		Sources: []Source{}, Plugins: []Plugin{}, Routes: []Route{}, Sinks: []Sink{},
-		Dead: maps.Clone(st.DeadLetters), Waits: st.Waits,
+		Dead: maps.Clone(st.DeadLetters), Dropped: st.LettersDropped, Waits: st.Waits,
 	}
 	if st.Failure != nil {
 		out.Failure = st.Failure.Error()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -146,6 +147,22 @@ func (p *process) wait(t *testing.T, limit time.Duration) int {
 		t.Fatalf("it did not end within %v\n%s", limit, &p.stderr)
 	}
 	return p.code()
+}
+
+// awaitSaid waits until the process has said something on its standard error.
+func (p *process) awaitSaid(t *testing.T, what string, limit time.Duration) {
+	t.Helper()
+	late, tick := time.After(limit), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(p.stderr.String(), what) {
+		select {
+		case <-tick.C:
+		case <-p.ended:
+			t.Fatalf("it ended without saying %q\n%s", what, &p.stderr)
+		case <-late:
+			t.Fatalf("it did not say %q within %v\n%s", what, limit, &p.stderr)
+		}
+	}
 }
 
 func (p *process) code() int {

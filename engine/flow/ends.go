@@ -64,6 +64,9 @@ type sink struct {
 	parkStage  int
 
 	joined, parkJoined bool // stage and parkStage are the log's
+
+	tending sync.Mutex // held while retention is at work in it; guards shut
+	shut    bool       // it is closed
 }
 
 // changed is the list with one sink in another's place.
@@ -414,6 +417,9 @@ func (s *sink) stop() error {
 
 // close writes out and closes what a sink holds.
 func (s *sink) close(ctx context.Context) error {
+	s.tending.Lock()
+	defer s.tending.Unlock()
+	s.shut = true
 	var errs []error
 	if s.park != nil {
 		errs = append(errs, s.park.Close())

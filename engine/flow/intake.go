@@ -152,7 +152,7 @@ func (f *Flow) vacancy(ctx context.Context, s *source) (*chunk, bool) {
 	s.mu.Lock()
 	usual := s.usual
 	s.mu.Unlock()
-	if !f.sinksHaveRoom(ctx) || !f.derivedHasRoom(ctx, s) || !s.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
+	if !f.diskHasRoom(ctx, s) || !f.sinksHaveRoom(ctx) || !f.derivedHasRoom(ctx, s) || !s.room.wait(ctx, int64(f.cfg.ChunkBytes), usual) {
 		return nil, false
 	}
 	c := f.chunk(s)

@@ -43,7 +43,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, s := range f.ends.Load().sinks {
 		f.startSink(s)
 	}
-	stopKeeping := f.keepJournal()
+	stopKeeping, stopUpkeep := f.keepJournal(), f.upkeep()
 	var work sync.WaitGroup
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
@@ -69,6 +69,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	work.Wait()
 	stopKeeping()
+	stopUpkeep()
 	err = errors.Join(err, f.log.Close(f.life))
 	for _, s := range f.ends.Load().sources {
 		s.stopSettling()

@@ -85,6 +85,7 @@ type Flow struct {
 	derived   derivation
 	asking    context.Context // sources are asked until it ends; set before running
 	running   atomic.Bool
+	disk      disk
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -94,8 +95,9 @@ type Flow struct {
 	closed  atomic.Bool
 	phase   atomic.Uint32 // a Phase
 
-	letterCounts counts // by reason
-	routeCounts  counts // events taken, by route
+	letterCounts counts        // by reason
+	lettersGone  atomic.Uint64 // dropped by retention
+	routeCounts  counts        // events taken, by route
 	measured     measured
 }
 
@@ -146,7 +148,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 		cfg: cfg, node: g.plan.Node, positions: newPositions(), broken: make(chan struct{}),
 		parks:  map[string]*dispatch.Park{},
 		room:   room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
-		askers: crew{gone: make(chan struct{})},
+		askers: crew{gone: make(chan struct{})}, disk: disk{limit: limits.Disk},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
 	f.patience, f.hurry = context.WithCancel(f.life)
@@ -203,13 +205,14 @@ func (f *Flow) open(g *Generation) (err error) {
 
 // recover replays the log into the tables and gives every local sink its end.
 func (f *Flow) recover(at *ends) error {
-	c := f.cfg.Commit
+	c := sizes(f.cfg.Commit, f.gen.Load().plan)
 	c.FS, c.Log, c.Dir, c.Hold = f.cfg.FS, f.cfg.Log, f.node.Data, f.hold
 	r := newReplayer(f)
 	var err error
 	if f.log, err = commit.Open(c, f.tables(at), r.record); err != nil {
 		return err
 	}
+	f.log.Retain(retention(f.gen.Load().plan))
 	if err = f.openJournal(); err != nil {
 		return err
 	}

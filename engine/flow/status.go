@@ -44,6 +44,8 @@ type Status struct {
 	Sinks             map[string]SinkStatus
 	Routes            map[string]uint64 // events that took a route
 	DeadLetters       map[string]uint64 // by reason
+	LettersDropped    uint64            // dead letters that retention has dropped
+	DiskUsed          int64             // bytes of the data folder
 	InFlight          int64             // events
 	InFlightBytes     int64
 	LogBytes          int64
@@ -95,7 +97,7 @@ func (f *Flow) Status() Status {
 		Phase: Phase(f.phase.Load()),
 		Epoch: f.epoch, Generation: f.gen.Load().Number,
 		Sources: map[string]SourceStatus{}, Sinks: map[string]SinkStatus{},
-		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(),
+		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(), LettersDropped: f.lettersGone.Load(), DiskUsed: f.disk.used.Load(),
 		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Commit: f.log.Stats(), Lanes: f.laneStatus(), Plugins: f.pluginStatus(), Waits: f.waits(), Failure: f.Err(),
 	}
 	at := f.ends.Load()
