@@ -198,8 +198,8 @@ func failOnce(t *testing.T, seed uint64, file, op string, cause error) {
 }
 
 // TestDiskFills runs the real binary on a small file system until that is full, faster
-// than it looks at the room: exit code 3, an error that names a file. A start on a full
-// disk waits and says so; with room, the rest arrives.
+// than it looks at the room: exit code 3, an error that names a file. With a little room
+// it starts, waits for more and says so; then the rest arrives.
 func TestDiskFills(t *testing.T) {
 	f := newFolder(t, `
 version: 1
@@ -228,6 +228,11 @@ sinks:
 	if text := run.stderr.String(); !strings.Contains(text, "no space left on device") || !strings.Contains(text, f.path("small")) {
 		t.Errorf("the error names no file or no cause: %s", text)
 	}
+	run = f.start()
+	if code := run.wait(t, time.Minute); code != 3 {
+		t.Errorf("exit code %d at a start on a full disk, want 3\n%s", code, &run.stderr)
+	}
+	small("8m")
 	run = f.start("--once")
 	run.awaitSaid(t, "the data folder is nearly full: sources wait", 10*time.Second)
 	small("128m")
