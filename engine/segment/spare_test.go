@@ -153,6 +153,31 @@ func TestReaderOfADroppedFileMayFinishIt(t *testing.T) {
 	must(t, l.Close())
 }
 
+// TestReaderAtTheEndOfADroppedFileGoesOn: it has read all of a file that was the newest
+// then; nothing that it still has to read was dropped.
+func TestReaderAtTheEndOfADroppedFileGoesOn(t *testing.T) {
+	l := open(t, Config{FS: vfs.NewMem(), Dir: "log", SegmentBytes: 200})
+	must(t, add(l, "read"))
+	l.Publish(l.End())
+	r, err := l.Reader(0)
+	must(t, err)
+	if _, _, err := r.Next(); err != nil {
+		t.Fatal(err)
+	}
+	must(t, add(l, strings.Repeat("next ", 40)))
+	l.Publish(l.End())
+	must(t, l.DropBefore(1))
+	if l.First() != 1 {
+		t.Fatalf("the oldest is %d", l.First())
+	}
+	entry, n, err := r.Next()
+	if err != nil || n != 1 || !strings.HasPrefix(string(entry), "next") {
+		t.Fatalf("entry %d, %.10q: %v", n, entry, err)
+	}
+	must(t, r.Close())
+	must(t, l.Close())
+}
+
 func TestSpareOfAnEarlierRun(t *testing.T) {
 	mem := vfs.NewMem()
 	l, entries := recycled(t, mem)
