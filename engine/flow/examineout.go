@@ -90,7 +90,7 @@ func (e *examiner) made(l *lane, route uint32) bool {
 	}
 	if len(rt.transforms) > 0 {
 		x := e.r.item().more()
-		x.made = append(x.made, madeEvent{route, ev})
+		x.made = append(x.made, madeEvent{route: route, event: &ev})
 	}
 	for i, st := range rt.reactions {
 		rec, err := l.derived(e.r, route, i, st, &ev)

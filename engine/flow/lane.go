@@ -60,7 +60,8 @@ type lane struct {
 	outputs     []uint32 // of record
 	letterBytes []byte
 
-	fields stepFields
+	fields    stepFields
+	rewriting rewriting
 
 	open *ticket      // what the next record is made of
 	free chan *ticket // those that wait for nothing

@@ -104,23 +104,41 @@ func (l *lane) derived(r ref, route uint32, i int, st *step, cause *event.Event)
 	}
 	rec.Lineage.Route = c.gen.routes[route].name
 	l.fields.f, l.fields.r, l.fields.step = l.f, r, st
-	made, err := l.fields.makeEvent(*cause)
-	if err != nil {
-		return rec, err
-	}
 	replay, _ := cause.Extension("replayname").(string)
 	id := derive.Emission{
 		Source: cause.Source, ID: cause.ID, Version: it.version, Replay: replay,
 		Route: rec.Lineage.Route, Plugin: templatePlugin, Ordinal: i,
 	}
+	var err error
+	if n := &rec.Lineage; cause.Original == nil && c.plainCloud(it) { // see plainSteps
+		n.Envelopes = cloudNames
+		if rec.Data, n.EventSource, err = l.derivedCloud(r, n, id.EventID(), cause.Source); err == nil {
+			err = checkSize(rec.Data, c.reading.maxEvent)
+		}
+		return rec, err
+	}
+	made, err := l.fields.makeEvent(*cause)
+	if err != nil {
+		return rec, err
+	}
 	e := detached(&made)
 	e.ID, e.Version, e.HasVersion = id.EventID(), 0, false
 	rec.Lineage.EventSource = e.Source
 	rec.Lineage.Envelopes, rec.Data, err = encodeDerived(e, cause.Chain, &rec.Lineage, c.reading.limits)
-	if err == nil && len(rec.Data) > c.reading.maxEvent {
-		err = fmt.Errorf("%d bytes, at most %d are allowed", len(rec.Data), c.reading.maxEvent)
+	if err == nil {
+		err = checkSize(rec.Data, c.reading.maxEvent)
 	}
 	return rec, err
+}
+
+// cloudNames are the envelopes of a CloudEvent.
+var cloudNames = []string{event.CloudEvents.String()}
+
+func checkSize(data []byte, limit int) error {
+	if len(data) > limit {
+		return fmt.Errorf("%d bytes, at most %d are allowed", len(data), limit)
+	}
+	return nil
 }
 
 // lineage is that of an event that r causes.
@@ -156,7 +174,7 @@ func encodeDerived(e *event.Event, chain []event.Envelope, l *derive.Lineage, li
 	}
 	l.Mark(e)
 	data, err := e.AppendCloudEvent(nil, event.Stamps{})
-	return []string{event.CloudEvents.String()}, data, err
+	return cloudNames, data, err
 }
 
 // encodeLike writes an event in envelopes that are no CloudEvent, if they give it back

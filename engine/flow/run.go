@@ -217,24 +217,18 @@ func (w waiter) Done(j *dispatch.Job) { w.done <- j }
 // render encodes an event as a sink wants it.
 func (f *Flow) render(r ref, route uint32, s *sink) ([]byte, []transports.Header, error) {
 	it, c := r.item(), r.c
-	e := it.madeFor(route)
-	switch {
-	case e != nil:
-		if s.original {
-			e = unmarked(c, it, e)
-		} else {
-			e = detached(e)
-		}
-	case s.original:
-		return c.raw(it), nil, nil
-	default:
-		whole, err := f.eventOf(r)
-		if err != nil {
-			return nil, nil, err
-		}
-		e = &whole
+	if made := it.madeFor(route); made != nil {
+		data, err := f.renderMade(r, made, s)
+		return data, nil, err
 	}
-	data, err := event.Encode(nil, e, s.codec, event.Stamps{Processed: f.cfg.Now()})
+	if s.original {
+		return c.raw(it), nil, nil
+	}
+	e, err := f.eventOf(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := event.Encode(nil, &e, s.codec, event.Stamps{Processed: f.cfg.Now()})
 	return data, nil, err
 }
 

@@ -3,9 +3,9 @@ package flow
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-project/weir/engine/config"
@@ -245,67 +245,93 @@ var (
 	errNoAttribute = errors.New("would be an object or array, and attributes hold texts, numbers and booleans")
 	errEmpty       = errors.New("would be empty")
 	errNoTime      = errors.New("would be no time such as 2026-01-02T03:04:05Z")
+	errNoMedia     = errors.New("would be no media type such as application/json")
 )
+
+// attributeValue is what an attribute is set to by a JSON value: a string, which is what
+// all but extensions hold, a bool, an int32, or nil, which takes it away.
+func attributeValue(name string, value []byte) (any, error) {
+	core := slices.Contains(coreAttributes[:], name)
+	var v any
+	switch value[0] {
+	case '{', '[':
+		return nil, errNoAttribute
+	case 'n':
+		if name == "source" || name == "type" {
+			return nil, errEmpty
+		}
+		return nil, nil
+	case '"':
+		v = string(field.AppendUnescaped(nil, value[1:len(value)-1]))
+	case 't', 'f':
+		v = value[0] == 't'
+	default:
+		n, err := strconv.ParseInt(string(value), 10, 32)
+		if v = any(int32(n)); err != nil || string(value) == "-0" {
+			v = string(value)
+		}
+	}
+	if core {
+		return coreValue(name, v, value)
+	}
+	return v, nil
+}
+
+// coreAttributes are those that hold texts only.
+var coreAttributes = [...]string{"source", "type", "subject", "time", "datacontenttype", "dataschema"}
+
+var mediaCheck = event.Check{Field: "datacontenttype", Need: event.NeedMedia}
+
+func coreValue(name string, v any, value []byte) (any, error) {
+	text, isText := v.(string)
+	if !isText {
+		text = string(value)
+	}
+	switch name {
+	case "subject":
+		if text == "" {
+			return nil, nil
+		}
+	case "time":
+		if _, err := time.Parse(time.RFC3339Nano, strings.ToUpper(text)); err != nil {
+			return nil, errNoTime
+		}
+	case "datacontenttype":
+		if !isText || mediaCheck.Verify(value, nil, nil, event.Missing{}) != nil {
+			return nil, errNoMedia
+		}
+	}
+	if text == "" {
+		return nil, errEmpty
+	}
+	return text, nil
+}
 
 // setAttribute sets an attribute to a JSON value; null takes it away.
 func setAttribute(e *event.Event, name string, value []byte) error {
-	v, err := attributeOf(value)
+	v, err := attributeValue(name, value)
 	if err != nil {
 		return err
 	}
-	text, isText := v.(string)
-	core := map[string]*string{
-		"source": &e.Source, "type": &e.Type, "subject": &e.Subject,
-		"datacontenttype": &e.DataContentType, "dataschema": &e.DataSchema,
-	}[name]
-	switch {
-	case name == "time":
-		return setTime(e, v)
-	case core == nil && v == nil:
-		e.SetExtension(name, nil)
-	case core == nil:
-		e.SetExtension(name, v)
-	case v == nil && (name == "source" || name == "type"), isText && text == "" && name != "subject":
-		return errEmpty
-	case v == nil:
-		*core = ""
-	case isText:
-		*core = text
-	default:
-		*core = string(value)
-	}
-	return nil
-}
-
-func setTime(e *event.Event, v any) error {
-	if v == nil {
-		e.Time, e.TimeText = time.Time{}, ""
-		return nil
-	}
 	text, _ := v.(string)
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return errNoTime
+	switch name {
+	case "source":
+		e.Source = text
+	case "type":
+		e.Type = text
+	case "subject":
+		e.Subject = text
+	case "datacontenttype":
+		e.DataContentType = text
+	case "dataschema":
+		e.DataSchema = text
+	case "time":
+		e.Time, e.TimeText = time.Time{}, text
+		if text != "" {
+			e.Time, _ = time.Parse(time.RFC3339Nano, strings.ToUpper(text)) // attributeValue has seen to it
+		}
+	default:
+		e.SetExtension(name, v)
 	}
-	e.Time, e.TimeText = at, text
 	return nil
-}
-
-// attributeOf is a JSON value as an attribute holds it: a string, a bool, an int32, a
-// text of any other number, nil for null.
-func attributeOf(value []byte) (any, error) {
-	switch value[0] {
-	case '"':
-		return string(field.AppendUnescaped(nil, value[1:len(value)-1])), nil
-	case 't', 'f':
-		return value[0] == 't', nil
-	case 'n':
-		return nil, nil
-	case '{', '[':
-		return nil, errNoAttribute
-	}
-	if n, err := strconv.ParseInt(string(value), 10, 32); err == nil && n >= math.MinInt32 && string(value) != "-0" {
-		return int32(n), nil
-	}
-	return string(value), nil
 }

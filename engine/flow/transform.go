@@ -10,7 +10,8 @@ import (
 // madeEvent is an event as the transforms of a route leave it.
 type madeEvent struct {
 	route uint32
-	event event.Event
+	raw   []byte       // in the envelope that it came in; nil = not made yet
+	event *event.Event // nil = not made yet
 }
 
 // transform changes events for those of their routes that say so, and has the routes'
@@ -47,6 +48,9 @@ func (l *lane) transformOne(r ref) {
 
 // steps runs the steps of one route for one event; false = the event does not take it.
 func (l *lane) steps(r ref, route uint32, rt *route) bool {
+	if r.c.plainCloud(r.item()) && len(rt.transforms) <= 1 && (len(rt.transforms) == 0 || len(rt.reactions) == 0) {
+		return l.plainSteps(r, route, rt)
+	}
 	e, err := l.f.eventOf(r)
 	if err != nil {
 		l.letter(r, letter{reason: reasonTransform, detail: err.Error(), route: route, sink: journal.NoRoute})
@@ -61,7 +65,7 @@ func (l *lane) steps(r ref, route uint32, rt *route) bool {
 	}
 	if len(rt.transforms) > 0 {
 		x := r.item().more()
-		x.made = append(x.made, madeEvent{route, e})
+		x.made = append(x.made, madeEvent{route: route, event: &e})
 	}
 	for i, st := range rt.reactions {
 		l.react(r, route, i, st, &e)
@@ -75,17 +79,58 @@ const (
 	reasonReact     = "react_failed"
 )
 
+// plainSteps is steps for an event whose bytes are rewritten: the route has one
+// transform, or reactions.
+func (l *lane) plainSteps(r ref, route uint32, rt *route) bool {
+	for _, st := range rt.transforms {
+		l.fields.f, l.fields.r, l.fields.step = l.f, r, st
+		raw, err := l.transformed(r)
+		if err != nil {
+			l.letter(r, letter{reason: reasonTransform, detail: place("transform", 0, err), route: route, sink: journal.NoRoute})
+			return false
+		}
+		x := r.item().more()
+		x.made = append(x.made, madeEvent{route: route, raw: raw})
+	}
+	if len(rt.reactions) > 0 {
+		cause := causeOf(r)
+		for i, st := range rt.reactions {
+			l.react(r, route, i, st, &cause)
+		}
+	}
+	return true
+}
+
 // madeFor is the event as a route's transforms left it, nil where the route has none.
-func (it *item) madeFor(route uint32) *event.Event {
+func (it *item) madeFor(route uint32) *madeEvent {
 	if it.extra == nil {
 		return nil
 	}
 	for i := range it.extra.made {
 		if m := &it.extra.made[i]; m.route == route {
-			return &m.event
+			return m
 		}
 	}
 	return nil
+}
+
+// renderMade encodes what a route's transforms made as a sink wants it.
+func (f *Flow) renderMade(r ref, m *madeEvent, s *sink) ([]byte, error) {
+	if m.raw != nil && s.original {
+		return m.raw, nil
+	}
+	if m.event == nil {
+		e, err := event.Decode(m.raw, event.CodecOf(event.CloudEvents), event.Missing{}, r.c.reading.limits)
+		if err != nil {
+			return nil, err
+		}
+		m.event = &e
+	}
+	e := detached(m.event)
+	if s.original {
+		e = unmarked(r.c, r.item(), m.event)
+	}
+	return event.Encode(nil, e, s.codec, event.Stamps{Processed: f.cfg.Now()})
 }
 
 // detached is an event without the envelopes that it came in: what a template made is

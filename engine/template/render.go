@@ -185,7 +185,7 @@ func (e *Event) member(name string, at int) (string, *Error) {
 		return "type", nil
 	case "id":
 		return "", e.fail(at, "the id cannot be set: de-duplication stands on it")
-	case "specversion", "data_base64":
+	case "specversion", "data_base64", "weirenvelope":
 		return "", e.fail(at, "%s cannot be set", name)
 	case "account", "region", "resources":
 		return "", e.fail(at, "%s cannot be set: it is EventBridge's own", name)
@@ -290,6 +290,13 @@ func (t *Text) Append(dst []byte, s Source, max int) ([]byte, error) {
 
 // AppendString appends a text as a JSON string, for values that no event holds.
 func AppendString(dst []byte, s string) []byte {
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\'
+	}
+	if plain {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
