@@ -94,6 +94,7 @@ func (p *program) root() *cobra.Command {
 		p.testCommand(),
 		p.doctorCommand(),
 		p.statusCommand(),
+		p.topCommand(),
 		p.journalCommand(),
 		p.explainCommand(),
 		p.queueCommand(),

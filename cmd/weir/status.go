@@ -49,28 +49,32 @@ func printStatus(w io.Writer, st *admin.Status) {
 		thousands(uint64(max(0, st.Node.InFlight.Used))), thousands(uint64(st.Node.InFlight.Max)),
 		bytesText(st.Node.InFlightBytes.Used), bytesText(st.Node.InFlightBytes.Max), st.Node.Lanes, bytesText(st.Node.Commit.Bytes),
 		bytesText(st.Node.Disk.Used), bytesText(st.Node.Disk.Max))
-	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s  %s\n", "source", "transport", "received", "settled", "outcomes")
+	fmt.Fprintf(w, "commits %s, %s each (99 %%: %s); %s waiting of %s\n", thousands(st.Node.Commit.Groups), secondsText(st.Node.Commit.Write.Mean),
+		secondsText(st.Node.Commit.Write.P99), thousands(uint64(st.Node.Commit.Queue.Used)), thousands(uint64(st.Node.Commit.Queue.Max)))
+	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s %10s %10s  %s\n", "source", "transport", "received", "settled", "p50", "p99", "outcomes")
 	for _, s := range st.Sources {
-		var settled uint64
-		for _, n := range s.Outcomes {
-			settled += n
-		}
 		note := outcomesText(s.Outcomes)
 		if s.Ended {
 			note += "; ended"
 		}
-		fmt.Fprintf(w, "%-24s %-10s %14s %14s  %s\n", s.Name, s.Transport, thousands(s.Received), thousands(settled), note)
-	}
-	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s %14s  %s\n", "sink", "transport", "delivered", "dead", "parked now", "state")
-	for _, s := range st.Sinks {
-		state := "ok"
-		switch {
-		case s.Fatal:
-			state = "a person must act"
-		case s.Waiting > 0:
-			state = "behind"
+		if s.Lag != nil {
+			note += fmt.Sprintf("; %s wait there", thousands(uint64(*s.Lag)))
 		}
-		fmt.Fprintf(w, "%-24s %-10s %14s %14s %14s  %s\n", s.Name, s.Transport, thousands(s.Delivered), thousands(s.Dead), thousands(uint64(s.Waiting)), state)
+		fmt.Fprintf(w, "%-24s %-10s %14s %14s %10s %10s  %s\n", s.Name, s.Transport, thousands(s.Received), thousands(sum(s.Outcomes)), secondsText(s.Latency.P50), secondsText(s.Latency.P99), note)
+	}
+	fmt.Fprintf(w, "\n%-24s %-10s %14s %14s %10s %10s  %s\n", "sink", "transport", "delivered", "dead", "queue", "parked", "state")
+	for _, s := range st.Sinks {
+		state := stateOf(&s)
+		if s.Failed != nil && state != "ok" {
+			state += ": " + s.Failed.Class + ": " + s.Failed.Reason
+		}
+		fmt.Fprintf(w, "%-24s %-10s %14s %14s %10s %10s  %s\n", s.Name, s.Transport, thousands(s.Delivered), thousands(s.Dead), thousands(uint64(s.Queue)), thousands(uint64(s.Waiting)), state)
+	}
+	if len(st.Plugins) > 0 {
+		fmt.Fprintf(w, "\n%-24s %-10s %14s %14s %10s %10s  %s\n", "plug-in", "host", "asked", "passed", "failed", "a call", "version")
+		for _, g := range st.Plugins {
+			fmt.Fprintf(w, "%-24s %-10s %14s %14s %10s %10s  %s\n", g.Name, g.Host, thousands(g.Events), thousands(g.Passed), thousands(g.Failed), secondsText(g.Calls.Mean), g.Version)
+		}
 	}
 	if len(st.Routes) > 0 {
 		fmt.Fprintf(w, "\n%-24s %-10s %14s\n", "route", "", "events")

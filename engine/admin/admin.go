@@ -144,6 +144,18 @@ func (s *Server) Start() error {
 	return nil
 }
 
+// Addr is the address that is listened on over TCP, "" where there is none.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.doors {
+		if d.listener.Addr().Network() == "tcp" {
+			return d.listener.Addr().String()
+		}
+	}
+	return ""
+}
+
 // Close ends streams, waits for requests under way as long as ctx allows, and closes
 // all connections. The socket is gone after it.
 func (s *Server) Close(ctx context.Context) error {
