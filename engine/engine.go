@@ -13,6 +13,7 @@ import (
 	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/transports"
@@ -48,6 +49,9 @@ type Config struct {
 	Load func() (*config.Plan, error)
 	// Commit tunes the commit log; its FS, Dir and Log are filled in.
 	Commit commit.Config
+	// Tracer takes what became of sampled events, such as an otlp.Exporter; nil = no
+	// event is traced.
+	Tracer trace.Tracer
 	// Seed makes retry jitter repeatable; 0 = random.
 	Seed uint64
 }
@@ -130,7 +134,7 @@ func (e *Engine) build(plan *config.Plan) error {
 	}
 	e.flow, err = flow.New(flow.Config{
 		Make: maker{e, plan}, FS: e.cfg.FS, Log: e.cfg.Log, Now: e.cfg.Now,
-		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, DerivedBytes: e.cfg.DerivedBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Seed: e.cfg.Seed,
+		DrainLimit: e.cfg.DrainLimit, ParkBytes: e.cfg.ParkBytes, DerivedBytes: e.cfg.DerivedBytes, ChunkBytes: e.cfg.ChunkBytes, Commit: e.cfg.Commit, Tracer: e.cfg.Tracer, Seed: e.cfg.Seed,
 	}, g)
 	return err
 }

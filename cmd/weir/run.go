@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -16,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weir-project/weir/engine"
-	"github.com/weir-project/weir/engine/admin"
 	"github.com/weir-project/weir/engine/config"
 )
 
@@ -64,11 +62,14 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 		endFollowing(plan)
 	}
 	log := newLog(p.diag, plan.Node.Log)
-	eng, err := engine.New(engine.Config{
-		Plan: plan, Transports: p.transports, Plugins: p.hosts, Log: log, DrainLimit: o.drain,
-	})
+	cfg := engine.Config{Plan: plan, Transports: p.transports, Plugins: p.hosts, Log: log, DrainLimit: o.drain}
+	traces, err := startTraces(&cfg)
 	if err != nil {
 		return answer{}, err
+	}
+	eng, err := engine.New(cfg)
+	if err != nil {
+		return answer{}, errors.Join(err, endTraces(traces))
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -77,39 +78,20 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	if o.once {
 		watch.idle = stop
 	}
-	closeAdmin, err := p.serveAdmin(eng, log)
+	closeAdmin, err := p.serveAdmin(eng, log, traces)
 	if err != nil {
-		return answer{}, errors.Join(err, eng.Close())
+		return answer{}, errors.Join(err, eng.Close(), endTraces(traces))
 	}
 	start := time.Now()
 	endWatch := watch.start()
 	err = eng.Run(ctx)
 	endWatch()
-	err = errors.Join(err, closeAdmin())
+	err = errors.Join(err, closeAdmin(), endTraces(traces))
 	s := summarize(eng.Status(), time.Since(start))
 	if err == nil {
 		s.next = nextCommands(plan, s, p.configFlag(configGiven))
 	}
 	return answer{result: s, text: s.print}, err
-}
-
-// adminDrain is how long requests may take that are under way when a run ends.
-const adminDrain = 2 * time.Second
-
-// serveAdmin opens the API of an engine; the function it returns closes it.
-func (p *program) serveAdmin(eng *engine.Engine, log *slog.Logger) (end func() error, err error) {
-	s, err := admin.New(admin.Config{Engine: eng, Version: version, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Start(); err != nil {
-		return nil, err
-	}
-	return func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), adminDrain)
-		defer cancel()
-		return s.Close(ctx)
-	}, nil
 }
 
 // profileTo begins a CPU profile; the function it returns ends it.

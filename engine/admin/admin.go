@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-project/weir/engine"
 	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/trace"
 )
 
 // Limits of what clients may take of the process.
@@ -39,6 +40,8 @@ type Config struct {
 	Engine  Engine
 	Version string       // of the program, for /status and the metrics
 	Log     *slog.Logger // nil discards
+	// Traces says what the tracer of the engine has done; nil = there is none.
+	Traces func() trace.Stats
 	// Endpoints are the program's own, beside those of this package.
 	Endpoints []Endpoint
 	// Authorize says whether a request that did not come by the socket may be served;

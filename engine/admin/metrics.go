@@ -114,6 +114,12 @@ var metrics = func() []metric {
 		{"weir_commit_log_bytes", "Bytes of the commit log's segments.", gauge, nil},
 		{"weir_commit_last_snapshot_timestamp_seconds", "When the last snapshot of this run ended, in seconds since 1970.", gauge, nil},
 
+		{"weir_trace_spans_total", "Spans that the receiver of traces took.", counter, nil},
+		{"weir_trace_failed_spans_total", "Spans that it did not take.", counter, nil},
+		{"weir_trace_dropped_events_total", "Traced events that found the queue full.", counter, nil},
+		{"weir_trace_queue_events", "Traced events that wait to be sent.", gauge, nil},
+		{"weir_limit_trace_queue_events", "node.trace.queue.", gauge, nil},
+
 		{"weir_admin_refused_total", "Requests that were not admitted.", counter, nil},
 		{"weir_admin_streams", "Streams that are open.", gauge, nil},
 		{"weir_limit_admin_streams", "How many may be.", gauge, nil},
@@ -337,6 +343,14 @@ func (p *probe) commit(engine *flow.Status) {
 }
 
 func (p *probe) admin() {
+	if traces := p.server.cfg.Traces; traces != nil {
+		st := traces()
+		p.set("weir_trace_spans_total", float64(st.Sent))
+		p.set("weir_trace_failed_spans_total", float64(st.Failed))
+		p.set("weir_trace_dropped_events_total", float64(st.Dropped))
+		p.set("weir_trace_queue_events", float64(st.Queued))
+		p.set("weir_limit_trace_queue_events", float64(st.Queue))
+	}
 	p.set("weir_admin_refused_total", float64(p.server.refused.Load()))
 	p.set("weir_admin_streams", float64(len(p.server.streams)))
 	p.set("weir_limit_admin_streams", maxStreams)

@@ -15,6 +15,7 @@ import (
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/measure"
+	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -61,7 +62,7 @@ func busy(t *testing.T) *engineAt {
 
 func scrape(t *testing.T, e *engineAt) string {
 	t.Helper()
-	s, err := New(Config{Engine: e, Version: "1.2.3"})
+	s, err := New(Config{Engine: e, Version: "1.2.3", Traces: func() trace.Stats { return trace.Stats{Sent: 5, Dropped: 1, Queue: 10} }})
 	if err != nil {
 		t.Fatal(err)
 	}

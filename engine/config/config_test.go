@@ -110,6 +110,7 @@ func TestExampleOfTheSpecification(t *testing.T) {
 	check("node", p.Node, Node{
 		Data:   filepath.Join(dir, "weir-data"),
 		Limits: Limits{Event: 1 << 20, InFlight: 10_000, InFlightBytes: 64 << 20, Disk: 20 << 30},
+		Trace:  Trace{Ratio: 0.01, Parent: true, Queue: 2048, Timeout: 10 * time.Second, Service: "weir"},
 		Log:    Log{Level: "info", Format: "text"},
 	})
 	orders := p.Source("orders")

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/viper"
 )
@@ -58,6 +59,13 @@ func nodeSettings(n *Node) []nodeSetting {
 		{NodeSetting{Path: "admin.tls.cert", Default: "", Doc: "Certificate of the API, a PEM file."}, text(&n.Admin.TLS.Cert)},
 		{NodeSetting{Path: "admin.tls.key", Default: "", Doc: "Its key, a PEM file."}, text(&n.Admin.TLS.Key)},
 		{NodeSetting{Path: "admin.tls.client_ca", Default: "", Doc: "Clients of the API must have a certificate of this authority, a PEM file."}, text(&n.Admin.TLS.ClientCA)},
+		{NodeSetting{Path: "trace.endpoint", Default: "", Doc: "Where traces go: the URL of an OTLP receiver over HTTP; none without it."}, text(&n.Trace.Endpoint)},
+		{NodeSetting{Path: "trace.ratio", Default: "0.01", Doc: "Part of the events without a traceparent that are traced."}, ratio(&n.Trace.Ratio)},
+		{NodeSetting{Path: "trace.parent", Default: "true", Doc: "A traceparent says itself whether its event is traced."}, yesNo(&n.Trace.Parent)},
+		{NodeSetting{Path: "trace.header", Default: "", Doc: "Header of requests to the receiver, such as Authorization: Bearer ...; by reference only.", Secret: true}, text(&n.Trace.Header)},
+		{NodeSetting{Path: "trace.queue", Default: "2_048", Doc: "Traced events that wait to be sent; more are dropped and counted."}, whole(&n.Trace.Queue, 1, maxTraceQueue)},
+		{NodeSetting{Path: "trace.timeout", Default: "10s", Doc: "How long a request to the receiver may take."}, duration(&n.Trace.Timeout, 100*time.Millisecond, 5*time.Minute)},
+		{NodeSetting{Path: "trace.service", Default: "weir", Doc: "Name of this service in the traces."}, text(&n.Trace.Service)},
 	}
 	for i := range settings {
 		s := &settings[i]
@@ -251,6 +259,7 @@ func (f *file) checkNode(v *viper.Viper, section *node) {
 			fmt.Sprintf("less than one event (node.limits.event is %s)", formatSize(int64(n.Limits.Event))), "")
 	}
 	f.checkAdmin(section)
+	f.checkTrace(section)
 }
 
 func (f *file) placeOf(path string, otherwise *node) place {

@@ -46,6 +46,18 @@ type Node struct {
 	Limits Limits
 	Log    Log
 	Admin  Admin
+	Trace  Trace
+}
+
+// Trace is where traces of events go, in the form of OpenTelemetry over HTTP.
+type Trace struct {
+	Endpoint string  // URL; "" = off
+	Ratio    float64 // of the events without a traceparent of their own
+	Parent   bool    // a traceparent decides for its event: sampled or not
+	Header   string  // secret, "Name: value"; sent with each request
+	Queue    int     // events that wait to be sent
+	Timeout  time.Duration
+	Service  string // name of this service in the traces
 }
 
 // Limits are a node's ceilings. They are never zero.

@@ -97,6 +97,9 @@ type Job struct {
 	context    []byte // parked: the owner's own bytes
 }
 
+// Offered is when the job was first taken up; zero before that.
+func (j *Job) Offered() time.Time { return j.first }
+
 // Owner is told of the end of its jobs. Done must not block; the job is the owner's again.
 type Owner interface{ Done(*Job) }
 

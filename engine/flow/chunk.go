@@ -13,6 +13,7 @@ import (
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/field"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -74,6 +75,7 @@ type item struct {
 
 // extra is what the unusual event carries to its record.
 type extra struct {
+	trace   *trace.Event // nil = not sampled
 	notes   []journal.Note
 	letters []letter    // dead letters to stage
 	made    []madeEvent // by route: what its transforms made

@@ -76,7 +76,7 @@ func (l *lane) ask(ctx context.Context, p int) {
 	if len(l.asked) == 0 {
 		return
 	}
-	out := l.verdicts[:len(l.asked)]
+	out, began := l.verdicts[:len(l.asked)], time.Now()
 	if err := l.call(ctx, p, l.asked, out); err != nil {
 		// Only the event at fault may meet on_error: each runs alone.
 		for k := range l.asked {
@@ -88,6 +88,9 @@ func (l *lane) ask(ctx context.Context, p int) {
 				l.reasons[p][i] = l.instances[p].Reason(k)
 			}
 		}
+	}
+	if l.f.cfg.Tracer != nil {
+		l.traceAsked(p, began, out)
 	}
 	passed, failed := 0, 0
 	for k, i := range l.asked {
@@ -260,6 +263,9 @@ func (c *chunk) mayNack(it *item) bool { return c.source.nacks && !c.several(it)
 // and it comes again. The event, and maybe its chunk, is gone then.
 func (l *lane) nack(r ref, reason string) {
 	it, c := r.item(), r.c
+	if e := traceOf(it); e != nil {
+		l.traceNacked(e, reason)
+	}
 	l.release(r)
 	c.source.settleMu.Lock()
 	c.source.acks = append(c.source.acks, l.f.nackOf(c, it, reason))

@@ -28,6 +28,7 @@ type Generation struct {
 	sinks     []string // names, as journal notes index them
 	ends      []*sink  // by sinks; set before the generation is put to work
 	unmatched []int    // sinks
+	traced    bool     // readings keep the traceparent
 	dead      int      // the sink of dead letters, -1 = none
 
 	inFlight atomic.Int64  // events that lanes were given under it, not settled
@@ -99,7 +100,7 @@ type plugin struct {
 // Compile makes a generation of a plan; loaded holds the plug-ins by name. Numbers
 // grow within one life of a flow.
 func Compile(plan *config.Plan, number uint64, loaded map[string]plugins.Plugin) (*Generation, error) {
-	g := &Generation{Number: number, Digest: plan.Digest, plan: plan, dead: -1, drained: make(chan struct{})}
+	g := &Generation{Number: number, Digest: plan.Digest, plan: plan, dead: -1, traced: plan.Node.Trace.Endpoint != "", drained: make(chan struct{})}
 	for _, p := range sinksOf(plan) {
 		if p.Name == config.DeadLettersName {
 			g.dead = len(g.sinks)

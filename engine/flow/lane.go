@@ -247,6 +247,9 @@ func (l *lane) ended(j *dispatch.Job) {
 	it := r.item()
 	it.pending--
 	route, sink := uint32(j.Tag>>32), uint32(j.Tag)
+	if e := traceOf(it); e != nil {
+		l.traceEnded(e, j, r.c.gen.ends[sink].name)
+	}
 	switch {
 	case j.Outcome == journal.Dead:
 		l.letter(r, letter{reason: reasonOf(j.Reason), detail: j.Reason, route: route, sink: sink, attempts: j.Attempts, rendered: j.Entry.Data})

@@ -17,6 +17,7 @@ import (
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	// DerivedBytes bounds the internal queue, 0 = derive.DefaultBytes.
 	DerivedBytes int64
 	Commit       commit.Config // FS, Dir and Log are filled in
+	Tracer       trace.Tracer  // nil = no event is traced
 	Seed         uint64        // of retry jitter, 0 = random
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/weir-project/weir/engine/commit"
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -21,6 +22,7 @@ type ticket struct {
 	stageOf []int         // by commit stage: 1 + index in Stages
 	follows []dedup.Follower[ref]
 	routes  []uint64 // events by route of gen
+	traces  []*trace.Event
 	gen     *Generation
 }
 
@@ -50,7 +52,7 @@ func (l *lane) current() *ticket {
 
 // begin empties the ticket; its record begins with its first part.
 func (t *ticket) begin() {
-	t.staged = 0
+	t.staged, t.traces = 0, t.traces[:0]
 	clear(t.parts)
 	t.parts, t.items, t.tokens = t.parts[:0], t.items[:0], t.tokens[:0]
 	clear(t.stageOf)
@@ -75,6 +77,9 @@ func (l *lane) write(r ref) {
 	}
 	if it.extra != nil && l.allDied(r) {
 		it.outcome = journal.Dead
+	}
+	if e := traceOf(it); e != nil {
+		l.traceRecord(t, e, r)
 	}
 	l.entryOf(r)
 	t.writer.Entry(&l.record)
@@ -254,6 +259,7 @@ func (t *ticket) committed(err error) {
 			f.routeCounts.addN(t.gen.routes[route].name, n)
 		}
 	}
+	t.traced()
 	t.eachPart(t.settle)
 	t.lane.free <- t
 }
