@@ -44,6 +44,7 @@ type chunk struct {
 	at      time.Time // when it came
 	scanned atomic.Bool
 	left    atomic.Int32 // items not finished; the chunk is free at 0
+	unrun   atomic.Int32 // lanes that have not run it
 	bytes   int64        // held against the in-flight limit
 	guess   int          // events held against it
 }

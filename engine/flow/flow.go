@@ -32,6 +32,7 @@ func (l *lane) chunk(ctx context.Context, c *chunk) {
 		l.run(ctx)
 	}
 	l.at = nil
+	l.f.ran(c)
 	l.f.finished(c, l.done)
 }
 

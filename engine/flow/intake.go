@@ -239,15 +239,26 @@ func (f *Flow) hand(c *chunk, sc *scanner) {
 	s.events.Add(int64(len(c.items)))
 	whole := f.positions.open(c)
 	c.left.Store(int32(len(c.items)) + 1)
+	c.unrun.Store(int32(len(f.lanes)) + 1)
 	for i, list := range c.byLane {
-		if len(list) > 0 {
+		if len(list) == 0 {
+			f.ran(c)
+		} else {
 			f.lanes[i].queueOf(s) <- c
 		}
 	}
 	if whole {
 		f.settled(c.span, nil)
 	}
+	f.ran(c)
 	f.finished(c, 1)
+}
+
+// ran counts a lane off that has run the chunk, or has nothing of it.
+func (f *Flow) ran(c *chunk) {
+	if c.unrun.Add(-1) == 0 {
+		c.source.room.ran()
+	}
 }
 
 // rescan reads a chunk anew that was scanned before the generation changed.

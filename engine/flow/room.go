@@ -14,18 +14,24 @@ type room struct {
 	events    int64      // received and not durable; of chunks that are not scanned yet a guess
 	bytes     int64      // of chunks that the lanes are not done with
 	chunks    int
+	ahead     int // chunks that some lane has not run yet
 	maxEvents int64
 	maxBytes  int64
+	maxAhead  int
 	waiting   bool
 	since     time.Time     // of waiting
 	changed   chan struct{} // closed and renewed when room was given back to somebody who waits
 }
 
+// aheadALane is how many chunks a lane sources may run ahead of the lanes: enough to
+// keep those busy, and no more, since memory follows the most that was ever ahead.
+const aheadALane = 8
+
 // wait returns when a chunk may be asked for, or false when ctx is done.
 func (r *room) wait(ctx context.Context, bytes int64, events int) bool {
 	return r.until(ctx, func() bool {
 		idle := r.chunks == 0 && r.events == 0 // one event may be larger than all limits
-		return idle || r.chunks < maxChunks && r.bytes+bytes <= r.maxBytes && r.events+int64(events) <= r.maxEvents
+		return idle || r.chunks < maxChunks && r.ahead < r.maxAhead && r.bytes+bytes <= r.maxBytes && r.events+int64(events) <= r.maxEvents
 	})
 }
 
@@ -60,6 +66,7 @@ func (r *room) enter(bytes int64, guess int) {
 	r.bytes += bytes
 	r.events += int64(guess)
 	r.chunks++
+	r.ahead++
 	r.mu.Unlock()
 }
 
@@ -97,6 +104,14 @@ func (r *room) is(so func(*room) bool) bool {
 func (r *room) bound(events, bytes int64) {
 	r.mu.Lock()
 	r.maxEvents, r.maxBytes = events, bytes
+	r.tell()
+	r.mu.Unlock()
+}
+
+// ran takes back a chunk that all lanes have run, though they may not be done with it.
+func (r *room) ran() {
+	r.mu.Lock()
+	r.ahead--
 	r.tell()
 	r.mu.Unlock()
 }

@@ -167,6 +167,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	for i := range n {
 		f.lanes = append(f.lanes, newLane(f, i))
 	}
+	f.room.maxAhead, f.derived.room.maxAhead = n*aheadALane, n*aheadALane
 	return f, nil
 }
 
