@@ -12,6 +12,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/weir-project/weir/plugins"
@@ -24,6 +25,11 @@ import (
 )
 
 func main() {
+	// The data path hardly allocates: collecting twice as often costs nothing that can
+	// be measured and keeps a quarter of the memory from growing.
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(50)
+	}
 	p := &program{
 		transports: []transports.Transport{file.New(), local.New(), memory.New(), http.New()},
 		hosts:      []plugins.Host{wasm.New(wasm.Config{})},

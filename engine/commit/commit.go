@@ -94,7 +94,8 @@ var (
 type Config struct {
 	FS  vfs.FS
 	Dir string // made where missing; see the package comment for what is in it
-	// SegmentBytes is when the log goes on in a new file; segment.DefaultSegmentBytes.
+	// SegmentBytes is when the log goes on in a new file; 16 MiB, so that an index of
+	// one file's events takes little memory to build.
 	SegmentBytes int64
 	// SegmentAge is when it goes on in a new file however small the newest is, so that
 	// files get old enough to be removed; 0 = never.
@@ -132,6 +133,9 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = 16 << 20
+	}
 	if c.GroupBytes == 0 {
 		c.GroupBytes = 1 << 20
 	}
