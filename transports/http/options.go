@@ -41,6 +41,7 @@ func sourceOptions() []transports.Option {
 		{Name: "signature_header", Type: transports.String, Default: defaultHeader, Doc: "Header of a body's signature."},
 		{Name: "signature_algorithm", Type: transports.String, Default: "sha256", Enum: []string{"sha256", "sha512", "sha1"}, Doc: "Hash of a body's signature."},
 		{Name: "secrets", Type: transports.Strings, Secret: true, Doc: "Secrets of the signature, any of which will do; base64 behind whsec_, else as they are."},
+		{Name: "key_header", Type: transports.String, Doc: "Header with the key of a request's events, percent-encoded; without it their own key counts."},
 		{Name: "content_types", Type: transports.Strings, Doc: "Further content types that are read as JSON, such as text/plain."},
 		{Name: "tls_cert", Type: transports.String, Path: true, Doc: "Certificate chain, PEM; read again when it changes."},
 		{Name: "tls_key", Type: transports.String, Path: true, Doc: "Its key, PEM."},
@@ -72,6 +73,7 @@ func sinkOptions() []transports.Option {
 		{Name: "token", Type: transports.String, Secret: true, Doc: "Bearer token."},
 		{Name: "signing_secrets", Type: transports.Strings, Secret: true, Doc: "Secrets with which requests are signed in the manner of Standard Webhooks, each once; base64 behind whsec_, else as they are."},
 		{Name: "idempotency_header", Type: transports.String, Default: keyHeader, Doc: "Header that carries the event's id."},
+		{Name: "key_header", Type: transports.String, Doc: "Header that carries the event's key, percent-encoded; not in batch mode."},
 		{Name: "timeout", Type: transports.Duration, Default: 10 * time.Second, Doc: "For one request and its answer."},
 		{Name: "connect_timeout", Type: transports.Duration, Default: 5 * time.Second, Doc: "For a connection, TLS included."},
 		{Name: "concurrency", Type: transports.Int, Default: int64(8), Doc: "Requests at once."},
@@ -92,6 +94,7 @@ type sourceConfig struct {
 	accept        bool
 	tokens        []string
 	check         *verifier // nil = no signature
+	key           string    // header of the key, "" = none
 	contentTypes  []string
 	maxBody       int64
 	maxHeaders    int
@@ -135,7 +138,7 @@ func readSource(env transports.Env, s transports.Settings) (sourceConfig, error)
 			maxHeader: int(s.Int("max_header_bytes")), connections: int(s.Int("max_connections")),
 			headerTimeout: s.Duration("header_timeout"), idleTimeout: s.Duration("idle_timeout"),
 		},
-		path: orDefault(s.String("path"), "/"), accept: s.String("answer") == answerAccept, tokens: s.Strings("tokens"),
+		path: orDefault(s.String("path"), "/"), accept: s.String("answer") == answerAccept, tokens: s.Strings("tokens"), key: s.String("key_header"),
 		contentTypes: s.Strings("content_types"), maxBody: s.Int("max_body"), maxHeaders: int(s.Int("max_headers")),
 		buffer: s.Int("buffer"), rate: int(s.Int("rate")), burst: int(s.Int("burst")),
 		wait: s.Duration("wait"), commitTimeout: s.Duration("commit_timeout"), bodyTimeout: s.Duration("body_timeout"),
@@ -193,6 +196,9 @@ func (c *sourceConfig) validate() error {
 	}
 	if (c.tls.cert == "") != (c.tls.key == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: one needs the other"))
+	}
+	if c.key != "" && !isToken(c.key) {
+		errs = append(errs, fmt.Errorf("key_header: %q is no name of a header", c.key))
 	}
 	if c.tls.ca != "" && !c.tls.used() {
 		errs = append(errs, errors.New("tls_client_ca: needs tls_cert and tls_key"))
@@ -275,7 +281,8 @@ type sinkConfig struct {
 	headers        nethttp.Header
 	token          string
 	secrets        [][]byte
-	keyHeader      string
+	keyHeader      string // of the idempotency key
+	orderHeader    string // of the key, "" = none
 	timeout        time.Duration
 	connectTimeout time.Duration
 	concurrency    int
@@ -288,8 +295,8 @@ func readSink(s transports.Settings) (sinkConfig, error) {
 	c := sinkConfig{
 		method: orDefault(s.String("method"), "POST"), mode: orDefault(s.String("mode"), modeOriginal),
 		contentType: s.String("content_type"), headers: nethttp.Header{}, token: s.String("token"),
-		keyHeader: orDefault(s.String("idempotency_header"), keyHeader),
-		timeout:   s.Duration("timeout"), connectTimeout: s.Duration("connect_timeout"),
+		keyHeader: orDefault(s.String("idempotency_header"), keyHeader), orderHeader: s.String("key_header"),
+		timeout: s.Duration("timeout"), connectTimeout: s.Duration("connect_timeout"),
 		concurrency: int(s.Int("concurrency")), batchBytes: int(s.Int("batch_bytes")),
 		tls:        tlsFiles{cert: s.String("tls_cert"), key: s.String("tls_key"), ca: s.String("tls_ca"), minVersion: versionOf(s.String("tls_min_version"))},
 		serverName: s.String("tls_server_name"),
@@ -346,6 +353,9 @@ func (c *sinkConfig) validate() error {
 	}
 	if !isToken(c.keyHeader) {
 		errs = append(errs, fmt.Errorf("idempotency_header: %q is no name of a header", c.keyHeader))
+	}
+	if c.orderHeader != "" && (!isToken(c.orderHeader) || c.mode == modeBatch) {
+		errs = append(errs, fmt.Errorf("key_header: %q is no name of a header, or the mode is batch, where events have several keys", c.orderHeader))
 	}
 	if _, _, err := mime.ParseMediaType(c.contentType); err != nil {
 		errs = append(errs, fmt.Errorf("content_type: %q is no media type", c.contentType))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	nethttp "net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -130,6 +131,9 @@ func (s *source) take(w nethttp.ResponseWriter, r *nethttp.Request, f framing, q
 	if p != nil {
 		return nil, p
 	}
+	if q.key, p = s.orderKey(r.Header); p != nil {
+		return nil, p
+	}
 	body, p := s.body(w, r)
 	if p != nil {
 		return nil, p
@@ -159,6 +163,22 @@ func requestKey(h nethttp.Header) (string, *problem) {
 		}
 	}
 	return "", nil
+}
+
+// orderKey is the key of a request's events, where a header has it.
+func (s *source) orderKey(h nethttp.Header) ([]byte, *problem) {
+	if s.cfg.key == "" {
+		return nil, nil
+	}
+	text := h.Get(s.cfg.key)
+	if text == "" {
+		return nil, nil
+	}
+	key, err := url.PathUnescape(text)
+	if err != nil {
+		return nil, &problem{status: nethttp.StatusBadRequest, text: fmt.Sprintf("header %s: %v", s.cfg.key, err)}
+	}
+	return []byte(key), nil
 }
 
 // body reads the body within its limits of time and size.

@@ -187,6 +187,9 @@ func (w *writing) one(ctx context.Context, i int) transports.Result {
 	if err != nil {
 		return transports.Result{Class: transports.Poison, Err: err}
 	}
+	if name := w.sink.cfg.orderHeader; name != "" && e.Key != nil {
+		header.Set(name, headerText(string(e.Key)))
+	}
 	return w.sink.send(ctx, w.client, header, body, e.ID)
 }
 

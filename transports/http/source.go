@@ -65,6 +65,7 @@ type request struct {
 	partition string
 	ordinal   uint64
 	data      []byte
+	key       []byte   // of all its events, nil = their own
 	ends      []uint32 // nil = one event
 	events    int
 	digest    uint64 // of the data, where the request has a key of its own
@@ -187,7 +188,7 @@ func (s *source) delivery(r *request) transports.Delivery {
 	<-s.slots
 	close(r.taken)
 	return transports.Delivery{
-		ID: r.id, Partition: r.partition, Ordinal: r.ordinal, Data: r.data, Ends: r.ends, Published: r.arrived, Attempt: 1,
+		ID: r.id, Partition: r.partition, Ordinal: r.ordinal, Key: r.key, Data: r.data, Ends: r.ends, Published: r.arrived, Attempt: 1,
 	}
 }
 
