@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/weir-project/weir/bench/dedup"
+	"github.com/weir-project/weir/bench/http"
 	"github.com/weir-project/weir/bench/local"
 	"github.com/weir-project/weir/bench/pipeline"
 	"github.com/weir-project/weir/bench/report"
@@ -37,6 +38,7 @@ var benches = []bench{
 	{"dedup", false, dedup.Run},
 	{"local", true, runLocal},
 	{"pipeline", true, pipeline.Run},
+	{"http", true, http.Run},
 }
 
 func main() {
@@ -46,6 +48,10 @@ func main() {
 			os.Exit(3)
 		}
 		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == http.Hidden {
+		fmt.Fprintln(os.Stderr, http.Yardstick(os.Args[2:]))
+		os.Exit(3)
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -73,9 +73,12 @@ func setAndOrder(t *testing.T, f Factory) {
 // waitFor calls do until it says that all is there, or nothing has come for a while.
 func waitFor(t *testing.T, r *rig, l *ledger, do func() bool) {
 	t.Helper()
-	for deadline, seen := time.Now().Add(patience), 0; !do() && time.Now().Before(deadline); {
-		if l.total != seen {
+	for deadline, seen := time.Now().Add(patience), 0; !do(); {
+		switch {
+		case l.total != seen:
 			deadline, seen = time.Now().Add(patience), l.total
+		case time.Now().After(deadline):
+			return
 		}
 		if r.behind != nil {
 			must(t, r.behind.failure())

@@ -152,6 +152,7 @@ func (r *rig) openSink() error {
 	r.sink, r.limits = sink, sink.Limits()
 	r.sender = &sender{sink: sink, limits: r.limits, patience: patience}
 	if r.f.Answered {
+		r.sender.patience = recovery // it waits for the case to open the source, and to receive
 		r.behind = newBackground(r.sender)
 	}
 	if staged := r.staged(); staged != nil {
