@@ -200,6 +200,8 @@ func (w *writing) stop(r *transports.Result) {
 	switch r.Class {
 	case transports.Throttled, transports.Fatal:
 		halt = *r
+	case transports.Unknown: // what was not sent is known
+		halt = transports.Result{Class: transports.Retry, Err: r.Err}
 	case transports.Retry:
 		if !errors.Is(r.Err, errUnreachable) {
 			return
