@@ -69,6 +69,13 @@ func (e *Engine) Explain(ctx context.Context, q Query) (Explanation, error) {
 	return explain(ctx, x, q, g.Sources(), e.flow.Journal(), func(in flow.Sample) ([]flow.Examination, error) { return e.flow.Examine(ctx, in) })
 }
 
+// TapQuery chooses the events that a tap shows.
+type TapQuery = flow.TapQuery
+
+// Tap begins a live view of the events that are settled from now on. It never holds
+// them up: see flow.Tap.
+func (e *Engine) Tap(q TapQuery) (*flow.Tap, error) { return e.flow.Tap(q) }
+
 // explain puts an explanation together; j is nil where there is no journal.
 func explain(ctx context.Context, x Explanation, q Query, sources []string, j *journal.Journal, examine func(flow.Sample) ([]flow.Examination, error)) (Explanation, error) {
 	if err := q.Validate(); err != nil {

@@ -97,6 +97,7 @@ func (p *program) root() *cobra.Command {
 		p.topCommand(),
 		p.journalCommand(),
 		p.explainCommand(),
+		p.tapCommand(),
 		p.queueCommand(),
 		p.pluginCommand(),
 		p.patternCommand(),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/engine"
+	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/journal"
 )
 
@@ -21,6 +22,7 @@ const maxExplain = 48 << 20
 type journaled interface {
 	Journal() *journal.Journal
 	Explain(ctx context.Context, q engine.Query) (engine.Explanation, error)
+	Tap(q engine.TapQuery) (*flow.Tap, error)
 }
 
 // Explained is the answer of POST /v1/explain, whose body is an engine.Query.
@@ -32,7 +34,8 @@ type Explained struct {
 // journalEndpoints say where events went. GET /v1/journal streams journal.Line, newest
 // first; its parameters are those of journal.Query, with times in RFC 3339, outcomes
 // separated by commas, at most 50 lines unless limit says otherwise (0 = all), and
-// with follow=true what is committed from then on.
+// with follow=true what is committed from then on. GET /v1/tap streams flow.Tapped, the
+// events that are settled from then on.
 func (s *Server) journalEndpoints() []Endpoint {
 	e, ok := s.cfg.Engine.(journaled)
 	if !ok {
@@ -49,6 +52,10 @@ func (s *Server) journalEndpoints() []Endpoint {
 		{
 			Method: http.MethodPost, Path: "/v1/explain", Body: JSON, Max: maxExplain,
 			Answer: func(r *http.Request) (any, error) { return explain(r, e) },
+		},
+		{
+			Method: http.MethodGet, Path: "/v1/tap", Query: []string{"route", "source", "sink", "sample"},
+			Stream: func(r *http.Request, send func(any) error) error { return streamTap(r, e, send) },
 		},
 	}
 }
@@ -119,6 +126,37 @@ func journalQuery(values url.Values) (journal.Query, error) {
 		errs = append(errs, q.Validate())
 	}
 	return q, errors.Join(errs...)
+}
+
+func streamTap(r *http.Request, e journaled, send func(any) error) error {
+	values := r.URL.Query()
+	q := engine.TapQuery{Route: values.Get("route"), Source: values.Get("source"), Sink: values.Get("sink")}
+	if v := values.Get("sample"); v != "" {
+		var err error
+		if q.Sample, err = strconv.Atoi(v); err != nil {
+			return Refuse(http.StatusBadRequest, "sample: %q is no number", v)
+		}
+	}
+	tap, err := e.Tap(q)
+	switch {
+	case errors.Is(err, flow.ErrTaps):
+		return &Refusal{Status: http.StatusServiceUnavailable, Err: err}
+	case err != nil:
+		return &Refusal{Status: http.StatusBadRequest, Err: err}
+	}
+	defer tap.Close()
+	for {
+		event, err := tap.Next(r.Context())
+		if errors.Is(err, flow.ErrEnded) || r.Context().Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := send(event); err != nil {
+			return err
+		}
+	}
 }
 
 func explain(r *http.Request, e journaled) (any, error) {

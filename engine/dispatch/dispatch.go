@@ -82,6 +82,9 @@ type Job struct {
 	Ref   any
 	Index uint32
 	Tag   uint64
+	// Patient jobs are never parked, and given up only where the sink says that this
+	// entry never works: their owner can wait. No other job has their key.
+	Patient bool
 
 	// How it ended; set when Done is called.
 	Outcome  journal.Outcome
@@ -233,7 +236,7 @@ func (d *Dispatcher) accept(now time.Time) {
 	for i, j := range jobs {
 		jobs[i] = nil
 		j.first, j.Attempts, j.sent = now, 0, false
-		if (d.down || d.parkedKeys[j.Key] > 0) && d.mayPark() {
+		if (d.down || d.parkedKeys[j.Key] > 0) && !j.Patient && d.mayPark() {
 			d.park(j)
 			continue
 		}
@@ -300,7 +303,7 @@ func (d *Dispatcher) result(j *Job, r *transports.Result, now time.Time) {
 			d.stats.latency.Observe(now.Sub(j.first).Seconds(), 1)
 		}
 		d.end(j, journal.Delivered, "")
-	case d.cfg.Insist:
+	case d.cfg.Insist, j.Patient && r.Class != transports.Poison:
 		d.retry(j, now.Add(max(r.After, d.backoff(j.Attempts))))
 	case r.Class == transports.Poison:
 		d.endBlocked(j, "poison: "+text(r.Err))

@@ -346,7 +346,7 @@ func (d *Dispatcher) pause(now time.Time, writing bool) time.Duration {
 
 func (d *Dispatcher) firstNotOverdue() *Job {
 	for j := d.oldest; j != nil; j = j.next {
-		if !j.queue.overdue {
+		if !j.queue.overdue && !j.Patient {
 			return j
 		}
 	}

@@ -11,10 +11,14 @@ import (
 
 // announcement is the record of what the indices in a generation's records stand for.
 func (f *Flow) announcement(g *Generation) []byte {
-	return journal.AppendGeneration(nil, &journal.Generation{
+	return journal.AppendGeneration(nil, f.namesOf(g))
+}
+
+func (f *Flow) namesOf(g *Generation) *journal.Generation {
+	return &journal.Generation{
 		Epoch: f.epoch, Number: g.Number, Digest: g.Digest, Routes: g.routeNames(), Sinks: g.sinks,
 		Exits: g.exits(), Unmatched: indices(g.unmatched),
-	})
+	}
 }
 
 // announcements are those of all generations that records may be written under.

@@ -44,6 +44,7 @@ func (f *Flow) Run(ctx context.Context) error {
 		f.startSink(s)
 	}
 	stopKeeping, stopUpkeep := f.keepJournal(), f.upkeep()
+	finishExports := f.startExports()
 	var work sync.WaitGroup
 	for _, l := range f.lanes {
 		work.Go(func() { l.loop(f.life) })
@@ -61,6 +62,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	f.retiring.Wait()
 	err = errors.Join(err, late)
+	finishExports()
 	for _, s := range f.ends.Load().sinks {
 		err = errors.Join(err, s.stop())
 	}

@@ -62,6 +62,9 @@ type Flow struct {
 	log  *commit.Log
 
 	journal *journal.Journal // of log
+	taps    atomic.Pointer[[]*Tap]
+	tapping sync.Mutex // held while taps change
+	exports exports    // of the journal
 
 	swap sync.RWMutex               // held for writing while gen and ends change
 	gen  atomic.Pointer[Generation] // what chunks are scanned under
@@ -243,7 +246,7 @@ func (f *Flow) recover(at *ends) error {
 
 // tables are what snapshots hold.
 func (f *Flow) tables(at *ends) []commit.Table {
-	tables := []commit.Table{f.positions, table{"epoch", &f.epochs}}
+	tables := []commit.Table{f.positions, table{"epoch", &f.epochs}, table{"exports", &f.exports}}
 	for _, s := range at.sources {
 		if s.table != nil {
 			tables = append(tables, table{"dedup/" + s.name, s.table})
@@ -291,6 +294,10 @@ func newReplayer(f *Flow) *replayer {
 		},
 		Generation: func(g *journal.Generation) error {
 			f.epochs.last = max(f.epochs.last, g.Epoch)
+			return nil
+		},
+		Exported: func(x journal.Exported) error {
+			f.exports.replay(x)
 			return nil
 		},
 		Redelivered: func(_ uint64, sink string, e *journal.Redelivery) error {

@@ -52,7 +52,8 @@ type Status struct {
 	Commit            commit.Stats
 	Lanes             []LaneStatus
 	Plugins           map[string]PluginStatus
-	Waits             []Wait // what waits for what, at this moment
+	Exports           map[string]ExportStatus // of the journal, by sink
+	Waits             []Wait                  // what waits for what, at this moment
 	Failure           error
 }
 
@@ -98,7 +99,7 @@ func (f *Flow) Status() Status {
 		Epoch: f.epoch, Generation: f.gen.Load().Number,
 		Sources: map[string]SourceStatus{}, Sinks: map[string]SinkStatus{},
 		Routes: f.routeCounts.all(), DeadLetters: f.letterCounts.all(), LettersDropped: f.lettersGone.Load(), DiskUsed: f.disk.used.Load(),
-		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Commit: f.log.Stats(), Lanes: f.laneStatus(), Plugins: f.pluginStatus(), Waits: f.waits(), Failure: f.Err(),
+		InFlight: events, InFlightBytes: bytes, LogBytes: f.log.Size(), Commit: f.log.Stats(), Lanes: f.laneStatus(), Plugins: f.pluginStatus(), Exports: f.exports.status(), Waits: f.waits(), Failure: f.Err(),
 	}
 	at := f.ends.Load()
 	for _, s := range f.statusSources(at) {

@@ -82,6 +82,9 @@ func (l *lane) write(r ref) {
 		l.traceRecord(t, e, r)
 	}
 	l.entryOf(r)
+	if taps := l.f.taps.Load(); taps != nil {
+		l.tap(*taps, r)
+	}
 	t.writer.Entry(&l.record)
 	t.items = append(t.items, r.i)
 	p.items++

@@ -33,6 +33,7 @@ func (f *Flow) waits() []Wait {
 		}
 		list = append(list, s.waits()...)
 	}
+	list = append(list, f.exports.waits()...)
 	for i, l := range f.lanes {
 		if len(l.free) == 0 && len(l.work) > 0 {
 			list = append(list, Wait{What: fmt.Sprintf("lane %d", i), For: "the commit log", Why: fmt.Sprintf("all its %d records wait for their sync", cap(l.free))})

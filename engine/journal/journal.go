@@ -575,3 +575,70 @@ func (j *Journal) End() uint64 {
 	_, end := j.cfg.Store.Held()
 	return end
 }
+
+// Reader gives all lines in order, some at a time, for those who keep a position.
+type Reader struct {
+	s    *search
+	next uint64
+}
+
+// Reader returns a reader from an ordinal of the commit log on.
+func (j *Journal) Reader(from uint64) *Reader {
+	s := &search{j: j, m: newMatcher(&Query{}), names: newNames()}
+	return &Reader{s: s, next: from}
+}
+
+// Position is the ordinal from which the next Read reads.
+func (r *Reader) Position() uint64 { return r.next }
+
+// Read gives the lines of whole records until there are max of them, at least those of
+// one record, or none where no more is committed. segment.ErrDropped: what it wants to
+// read next is no longer held; First says from where on it is.
+func (r *Reader) Read(ctx context.Context, max int) (lines []*Line, err error) {
+	r.s.parts = r.s.j.parts()
+	r.s.names.find = func(epoch, number uint64) error { return r.s.findNames(ctx, epoch, number) }
+	records, err := r.s.j.cfg.Store.Records(r.next)
+	if err != nil {
+		return nil, err
+	}
+	_, end := r.s.j.cfg.Store.Held()
+	for n := 0; len(lines) < max; n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return nil, errors.Join(context.Cause(ctx), records.Close())
+		}
+		rec, err := records.Next()
+		if errors.Is(err, segment.ErrCaughtUp) || err == nil && rec.Ordinal >= end {
+			r.next = end
+			break
+		}
+		if err == nil {
+			err = r.s.record(&rec, func(l *Line) error {
+				lines = append(lines, l)
+				return nil
+			})
+		}
+		if err != nil {
+			return nil, errors.Join(err, records.Close())
+		}
+		r.next = rec.Ordinal + 1
+	}
+	return lines, records.Close()
+}
+
+// SkipDropped moves a reader to the oldest record that is held and says how many
+// records it has missed.
+func (r *Reader) SkipDropped() (missed uint64) {
+	first, _ := r.s.j.cfg.Store.Held()
+	if first <= r.next {
+		return 0
+	}
+	missed = first - r.next
+	r.next = first
+	return missed
+}
+
+// Wait returns once there is more to read.
+func (r *Reader) Wait(ctx context.Context) error { return r.s.j.cfg.Store.Wait(ctx, r.next) }
+
+// Identity is a number that tells this journal from all others.
+func (j *Journal) Identity() uint64 { return j.cfg.Store.Identity() }

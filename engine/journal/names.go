@@ -3,9 +3,19 @@ package journal
 import "fmt"
 
 // announced is a generation's names, ready to be looked up. A nil one knows none.
-type announced struct {
-	Generation
-	routeOf map[string]uint32
+type announced struct{ Generation }
+
+// Lines makes lines of entries that are not in the log yet, by one generation's names.
+type Lines struct{ names *announced }
+
+// NewLines returns the maker of a generation's lines.
+func NewLines(g *Generation) Lines { return Lines{&announced{*g}} }
+
+// Line is the line of an entry, without what only its record will tell: time and place.
+func (l Lines) Line(s *Section, e *Entry) *Line {
+	line := lineOf(l.names, s, e)
+	line.Epoch, line.Generation = l.names.Epoch, l.names.Number
+	return line
 }
 
 // generationKey tells generations of different starts apart.
@@ -30,10 +40,7 @@ func (n *names) learn(g *Generation) {
 	if len(n.by) >= maxNames {
 		clear(n.by)
 	}
-	a := &announced{Generation: *g, routeOf: map[string]uint32{}}
-	for i, name := range g.Routes {
-		a.routeOf[name] = uint32(i)
-	}
+	a := &announced{*g}
 	key := generationKey{g.Epoch, g.Number}
 	n.by[key], n.hit = a, nil
 }
