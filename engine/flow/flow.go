@@ -29,7 +29,7 @@ func (l *lane) chunk(ctx context.Context, c *chunk) {
 			l.batch = append(l.batch, ref{c, i})
 		}
 		list = list[n:]
-		l.run(ctx)
+		l.runNoted(ctx)
 	}
 	l.at = nil
 	l.f.ran(c)

@@ -10,6 +10,7 @@ import (
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/poison"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/transports"
 )
@@ -62,6 +63,7 @@ type lane struct {
 
 	fields    stepFields
 	rewriting rewriting
+	noted     *poison.Slot // what is at work, for the next process
 
 	open *ticket      // what the next record is made of
 	free chan *ticket // those that wait for nothing
@@ -90,6 +92,7 @@ func newLane(f *Flow, id int) *lane {
 		aside: map[plugins.Plugin]plugins.Instance{}, held: map[uint64][]ref{}, descents: map[rootKey]*descent{},
 	}
 	l.mail.bell = make(chan struct{}, 1)
+	l.noted = f.poison.Slot(id)
 	for range ticketsALane {
 		l.free <- newTicket(l)
 	}
@@ -354,9 +357,7 @@ func (l *lane) resolve(ctx context.Context, fw dedup.Follower[ref]) {
 	if l.judged(fw.Ref, fw.Verdict, fw.Token) {
 		l.adopt(fw.Ref.c.gen)
 		l.batch = append(l.batch[:0], fw.Ref)
-		l.filter(ctx)
-		l.transform()
-		l.deliver()
+		l.goOnNoted(ctx)
 	}
 	if held {
 		l.advance(key)

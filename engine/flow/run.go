@@ -185,6 +185,9 @@ func (f *Flow) close(ctx context.Context) error {
 	for _, s := range slices.Concat(f.orphans, f.ends.Load().sinks) {
 		errs = append(errs, s.close(ctx))
 	}
+	if f.poison != nil {
+		errs = append(errs, f.poison.Close())
+	}
 	return errors.Join(append(errs, f.hold.Close())...)
 }
 

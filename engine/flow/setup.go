@@ -17,6 +17,7 @@ import (
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/poison"
 	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
@@ -91,6 +92,7 @@ type Flow struct {
 	asking    context.Context // sources are asked until it ends; set before running
 	running   atomic.Bool
 	disk      disk
+	poison    *poison.Watch
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -163,19 +165,26 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 		f.end()
 		return nil, errors.Join(err, f.close(context.Background()))
 	}
-	n := g.plan.Node.Lanes
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	for i := range n {
+	for i := range lanesOf(g.plan) {
 		f.lanes = append(f.lanes, newLane(f, i))
 	}
-	f.room.maxAhead, f.derived.room.maxAhead = n*aheadALane, n*aheadALane
+	ahead := len(f.lanes) * aheadALane
+	f.room.maxAhead, f.derived.room.maxAhead = ahead, ahead
 	return f, nil
+}
+
+func lanesOf(p *config.Plan) int {
+	if n := p.Node.Lanes; n > 0 {
+		return n
+	}
+	return runtime.GOMAXPROCS(0)
 }
 
 func (f *Flow) open(g *Generation) (err error) {
 	if f.hold, err = commit.Take(f.cfg.FS, f.node.Data); err != nil {
+		return err
+	}
+	if f.poison, err = poison.Open(poison.Config{FS: f.cfg.FS, Dir: f.node.Data, Lanes: lanesOf(g.plan), Log: f.cfg.Log}); err != nil {
 		return err
 	}
 	at := &ends{} // complete before anything is opened, so that close finds all

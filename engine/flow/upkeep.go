@@ -69,6 +69,7 @@ func (f *Flow) upkeep() (stop func()) {
 			select {
 			case <-disk.C:
 				f.disk.look(f)
+				f.saveSuspects()
 			case <-retention.C:
 				f.retain(ctx)
 			case <-ctx.Done():

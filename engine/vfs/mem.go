@@ -23,6 +23,7 @@ type Mem struct {
 	kept   map[string]*memNode // what a power cut leaves
 	ops    []*memNameOp        // changes of names that no SyncDir made durable, oldest first
 	locks  map[string]*memLock
+	maps   map[string]memMapping // by name; see Map
 }
 
 type memDir struct{ durable bool }
@@ -71,7 +72,7 @@ var _ FS = (*Mem)(nil)
 func NewMem() *Mem {
 	m := &Mem{
 		now: time.Now, dirs: map[string]*memDir{}, names: map[string]*memNode{},
-		kept: map[string]*memNode{}, locks: map[string]*memLock{},
+		kept: map[string]*memNode{}, locks: map[string]*memLock{}, maps: map[string]memMapping{},
 	}
 	m.dirs["/"] = &memDir{durable: true}
 	m.dirs["."] = &memDir{durable: true}
