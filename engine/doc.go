@@ -18,9 +18,9 @@
 //
 //	receive    flow/intake.go     sources are asked for chunks while the in-flight limits leave room
 //	decode     flow/scan.go       one scan validates the JSON and projects the wanted fields (field, event)
-//	validate   flow/scan.go       envelope, attributes, limits; what fails is dead-lettered with its reason
-//	stamp      flow/scan.go       an id where the producer gave none
-//	match      flow/scan.go       routes' patterns (pattern), still in parallel over chunks
+//	validate   flow/read.go       envelope, attributes, limits; what fails is dead-lettered with its reason
+//	stamp      flow/read.go       an id where the producer gave none
+//	match      flow/read.go       routes' patterns (pattern), still in parallel over chunks
 //	           ---- from here on events of one key are in order: hash(key) picks a lane ----
 //	expire     flow/flow.go
 //	claim      flow/flow.go       one effect per identity (dedup)

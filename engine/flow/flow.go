@@ -11,7 +11,7 @@ import (
 
 // This file is the path of an event through its lane, one function a stage, in
 // the order in which they run. What comes before (receive, decode, validate,
-// stamp, expire, match) needs no order and stands in scan.go; what comes after
+// stamp, expire, match) needs no order and stands in scan.go and read.go; what comes after
 // (commit, ack) is shared by all lanes and stands in ticket.go and source.go.
 
 // batchEvents is how many events a lane works on at once.
