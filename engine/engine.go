@@ -13,16 +13,19 @@ import (
 	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/transports"
 )
 
-// Config is what an engine is made of. Transports and one of File and Plan are required.
+// Config is what an engine is made of. One of File, Tree and Plan is required.
 type Config struct {
-	// File is the configuration file; Plan, where set, is used instead.
+	// File is the configuration file. Tree, where set, is the configuration as a Go
+	// literal and used instead; Plan one that was loaded before.
 	File string
+	Tree config.Tree
 	Plan *config.Plan
 
 	Transports []transports.Transport
@@ -65,6 +68,8 @@ type Engine struct {
 	flow *flow.Flow
 	dry  bool // it only loads plug-ins, and writes nothing
 
+	program *program.Transport // the ends that lie in this program
+
 	reloading chan struct{} // holds one element while a reload is under way; guards number
 	number    uint64        // of the last generation that was tried
 
@@ -79,15 +84,23 @@ type Engine struct {
 // and recovers what an earlier run left. It changes nothing in the world outside
 // the data folder and the sinks' own files; Run does.
 func New(cfg Config) (*Engine, error) {
+	own := program.New()
+	cfg.Transports = withOwn(cfg.Transports, own)
+	plan := cfg.Plan
+	if plan == nil && cfg.Tree != nil {
+		var err error
+		if plan, err = config.Load(config.Options{Tree: cfg.Tree, Transports: cfg.Transports, Hosts: hostNames(cfg.Plugins)}); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Load == nil {
 		cfg.Load = func() (*config.Plan, error) {
 			return config.Load(config.Options{File: cfg.File, Transports: cfg.Transports, Hosts: hostNames(cfg.Plugins)})
 		}
-		if cfg.Plan != nil && cfg.File == "" {
+		if plan != nil && cfg.File == "" {
 			cfg.Load = nil // there is nothing to read
 		}
 	}
-	plan := cfg.Plan
 	if plan == nil {
 		var err error
 		if plan, err = cfg.Load(); err != nil {
@@ -103,7 +116,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	e := &Engine{cfg: cfg, reloading: make(chan struct{}, 1), number: 1}
+	e := &Engine{cfg: cfg, reloading: make(chan struct{}, 1), number: 1, program: own}
 	if err := e.build(plan); err != nil {
 		return nil, errors.Join(err, e.closePlugins())
 	}
@@ -197,6 +210,10 @@ func (e *Engine) transport(name string) (transports.Transport, error) {
 // Run works until every source has ended and all is settled (nil), until ctx is done
 // and what was in flight is settled, or until something fails. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
+	if err := e.program.Start(programSinks(e.Plan())); err != nil {
+		return errors.Join(err, e.Close())
+	}
+	defer e.program.Close()
 	return errors.Join(e.flow.Run(ctx), e.closePlugins())
 }
 
@@ -209,7 +226,10 @@ func (e *Engine) Reenter(ctx context.Context, records []derive.Record) error {
 
 // Close gives back what an engine holds that was made and is not to run: the data
 // folder, sinks and plug-ins. After Run it does nothing.
-func (e *Engine) Close() error { return errors.Join(e.flow.Close(), e.closePlugins()) }
+func (e *Engine) Close() error {
+	e.program.Close()
+	return errors.Join(e.flow.Close(), e.closePlugins())
+}
 
 // Status says what has been done so far.
 func (e *Engine) Status() Status { return e.flow.Status() }

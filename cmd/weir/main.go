@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	embedding "github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/plugins/wasm"
 	"github.com/weir-project/weir/transports"
@@ -31,7 +32,7 @@ func main() {
 		debug.SetGCPercent(50)
 	}
 	p := &program{
-		transports: []transports.Transport{file.New(), local.New(), memory.New(), http.New()},
+		transports: []transports.Transport{file.New(), local.New(), memory.New(), embedding.New(), http.New()},
 		hosts:      []plugins.Host{wasm.New(wasm.Config{})},
 		in:         os.Stdin,
 		out:        os.Stdout,

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	embedding "github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/plugins"
 	"github.com/weir-project/weir/plugins/wasm"
 	"github.com/weir-project/weir/transports"
@@ -48,7 +49,7 @@ func weir(in string, args ...string) outcome {
 func weirWith(change func(*program), in string, args ...string) outcome {
 	var out, diag bytes.Buffer
 	p := &program{
-		transports: []transports.Transport{file.New(), local.New(), memory.New()},
+		transports: []transports.Transport{file.New(), local.New(), memory.New(), embedding.New()},
 		hosts:      []plugins.Host{wasm.New(wasm.Config{})},
 		in:         strings.NewReader(in), out: &out, diag: &diag,
 		env:     func(string) (string, bool) { return "", false },

@@ -58,6 +58,9 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	for _, m := range plan.Warnings {
 		fmt.Fprintln(p.diag, p.paint(yellow, "warning: ")+m.String())
 	}
+	if err := needsProgram(plan); err != nil {
+		return answer{}, err
+	}
 	if o.once {
 		endFollowing(plan)
 	}

@@ -14,6 +14,7 @@ type findings struct {
 	mistakes []Mistake
 	warnings []Mistake
 	places   map[string]place
+	literal  bool     // of a Tree: text is what it says, and holds secrets if it likes
 	secrets  []string // values of secrets, to be struck out of what is shown
 }
 

@@ -19,6 +19,8 @@ type Options struct {
 	File string
 	// Data, where not nil, is the text of File, which is then not read.
 	Data []byte
+	// Tree, where not nil, is the configuration itself, instead of File and Data.
+	Tree Tree
 	// Env looks up a variable of the environment; nil = os.LookupEnv.
 	Env func(name string) (value string, set bool)
 	// Environ lists the environment as NAME=value, so that misspelt settings of
@@ -75,11 +77,22 @@ type file struct {
 // with every mistake found; where a file is no YAML or JSON at all, that is the
 // only one about it.
 func Load(o Options) (*Plan, error) {
+	if o.Tree != nil {
+		var err error
+		if o.Data, err = o.Tree.text(); err != nil {
+			return nil, err
+		}
+		o.File = "program.json"
+	}
 	f, err := newFile(o)
 	if err != nil {
 		return nil, err
 	}
 	f.read(o)
+	if o.Tree != nil {
+		f.mistakes, f.warnings = withoutPlaces(f.mistakes, o.File), withoutPlaces(f.warnings, o.File)
+		clear(f.places)
+	}
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -116,6 +129,7 @@ func newFile(o Options) (*file, error) {
 	f.plan.DeadLetters.Sink = *newSink(DeadLettersName)
 	f.deadLettersOn = true
 	f.refs = &refs{findings: f.findings, dir: f.dir, env: o.Env, readFile: f.files.ReadFile}
+	f.literal = o.Tree != nil
 	f.environ = o.Environ
 	if f.refs.env == nil {
 		f.refs.env = os.LookupEnv

@@ -173,7 +173,7 @@ func (f *file) readNode(section *node, path string) {
 }
 
 func (f *file) checkSecret(n *node, path string) {
-	if n != nil && n.kind == scalar && n.raw == "" && n.text != "" {
+	if !f.literal && n != nil && n.kind == scalar && n.raw == "" && n.text != "" {
 		f.add(n.at, path, "a secret stands in the file", "bring it by reference: ${VAR} or ${file:path}")
 	}
 }

@@ -74,7 +74,7 @@ func store[T any](f *findings, n *node, path string, settings transports.Setting
 }
 
 func readStringOption(f *findings, n *node, path string, settings transports.Settings, o transports.Option, dir string) {
-	if o.Secret && n.kind == scalar && n.raw == "" && n.text != "" {
+	if o.Secret && !f.literal && n.kind == scalar && n.raw == "" && n.text != "" {
 		f.add(n.at, path, "a secret stands in the file", "bring it by reference: ${VAR} or ${file:path}")
 		return
 	}
@@ -96,7 +96,7 @@ func readStringOption(f *findings, n *node, path string, settings transports.Set
 // refuseSecrets reports secrets of a list that stand in the file.
 func refuseSecrets(f *findings, n *node, path string) (found bool) {
 	for _, item := range append([]*node{n}, n.items...) {
-		if item.kind == scalar && item.raw == "" && item.text != "" {
+		if !f.literal && item.kind == scalar && item.raw == "" && item.text != "" {
 			f.add(item.at, path, "a secret stands in the file", "bring it by reference: ${VAR} or ${file:path}")
 			found = true
 		}

@@ -26,7 +26,7 @@ func (r *refs) scalar(at place, text string, plain bool) *node {
 		n.text = strings.ToValidUTF8(text, "")
 		return n
 	}
-	if r.env == nil || !strings.Contains(text, "$") {
+	if r.literal || r.env == nil || !strings.Contains(text, "$") {
 		return n
 	}
 	replaced, found, problem, hint := r.replace(text)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/plugins"
 )
 
@@ -149,8 +150,21 @@ func (f *file) sourceReader(s *Source) reader {
 		if s.Name == derive.Name {
 			fs.add(n.at, path, "the name is taken: it stands for the events that routes derive", "")
 		}
+		if s.Transport == program.Name {
+			f.programCodec(&s.Codec, codec, path)
+			return
+		}
 		f.checkSourceCodec(s, codec, n, path)
 	})
+}
+
+// programCodec fixes the codec of an end that lies in the program: what passes there
+// are events, not bytes.
+func (f *file) programCodec(codec *[]string, at *node, path string) {
+	*codec = []string{event.CloudEvents.String()}
+	if at != nil {
+		f.add(at.at, join(path, "codec"), "the program's own ends have none", "events come and go whole; leave codec out")
+	}
 }
 
 // checkSourceCodec refuses a codec that would refuse every event.
@@ -355,7 +369,11 @@ func (f *file) sinkReader(s *Sink) reader {
 		if s.Name == DeadLettersName {
 			fs.add(n.at, path, "the name is taken by the dead letters' own sink", "")
 		}
-		f.checkSinkCodec(s, codec, path)
+		if s.Transport == program.Name {
+			f.programCodec(&s.Codec, codec, path)
+		} else {
+			f.checkSinkCodec(s, codec, path)
+		}
 		if r.BackoffMin > r.BackoffMax {
 			fs.add(f.placeOf(path+".retry.backoff", n), path+".retry.backoff", "min is above max", "")
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/transports"
 	"github.com/weir-project/weir/transports/file"
 	"github.com/weir-project/weir/transports/http"
@@ -24,7 +25,7 @@ import (
 
 // linked are the transports of the program weir.
 func linked() []transports.Transport {
-	return []transports.Transport{file.New(), http.New(), local.New(), memory.New()}
+	return []transports.Transport{file.New(), http.New(), local.New(), memory.New(), program.New()}
 }
 
 // documents are the project's own pages by name.
