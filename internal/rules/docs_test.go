@@ -463,3 +463,36 @@ func TestLinksOfTheDocs(t *testing.T) {
 		t.Errorf("only %d links", count)
 	}
 }
+
+// TestGoOfTheDocs: what pages show of the examples' code stands there, line by line.
+func TestGoOfTheDocs(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"examples/spool/*.go", "examples/embed/*.go"} {
+		names, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(text)
+		}
+	}
+	count := 0
+	for _, page := range []string{"docs/writing-a-transport.md", "docs/embedding.md"} {
+		for _, b := range blocks(page, documents(t)[page]) {
+			if b.language != "go" {
+				continue
+			}
+			count++
+			if !strings.Contains(code.String(), b.text) {
+				t.Errorf("%v: the examples do not have this code", b)
+			}
+		}
+	}
+	if count < 8 {
+		t.Errorf("only %d pieces of code", count)
+	}
+}

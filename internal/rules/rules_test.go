@@ -201,7 +201,10 @@ var embedded = []string{
 
 func TestAnEmbeddedEngineIsLight(t *testing.T) {
 	all, _ := packages(t)
-	for _, name := range []string{module + "/engine", module + "/transports/file"} {
+	for _, name := range []string{module + "/engine", module + "/transports/file", module + "/examples/embed"} {
+		if all[name] == nil {
+			t.Fatalf("there is no %s", name)
+		}
 		for _, d := range all[name].Deps {
 			if m := all[d].Module; foreign(all, d) && (m == nil || !slices.Contains(embedded, m.Path)) {
 				t.Errorf("%s takes %s along", name, d)

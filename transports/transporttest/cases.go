@@ -36,13 +36,17 @@ func setAndOrder(t *testing.T, f Factory) {
 	if r.limits.EntryBytes > 0 {
 		largest = min(largest, r.limits.EntryBytes)
 	}
-	const total, batch = 10_000, 100
+	const batch = 100
+	total := 10_000
+	if f.Slow {
+		total /= 10
+	}
 	empty := 0
 	for m.n < total {
 		var entries []transports.Entry
 		for len(entries) < batch {
 			size := m.rng.IntN(400)
-			if m.n == 777 || m.n == 778 {
+			if m.n == 377 || m.n == 378 {
 				size = largest
 			}
 			entries = append(entries, m.next(fmt.Sprintf("key-%d", m.rng.IntN(200)), size))

@@ -206,7 +206,11 @@ func stoppedConsumer(t *testing.T, f Factory) {
 	r := closed(t, f)
 	must(t, r.openSink())
 	m, l := newMaker(f, 1), newLedger(f)
-	const total, size, bound = 1000, 24 << 10, 8 << 20
+	const bound = 8 << 20
+	total, size := 1000, 24<<10
+	if f.Slow {
+		total, size = total/10, size*10
+	}
 	for m.n < total {
 		e := m.next(fmt.Sprint("k", m.n%50), size)
 		must(t, l.wasSent(e))
