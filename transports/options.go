@@ -14,6 +14,11 @@ type Option struct {
 	Doc      string   // one sentence
 	Secret   bool     // only by reference; never printed
 	Path     bool     // String only: a path, made absolute against Env.BaseDir
+	// Template lets placeholders in the value stand for fields of each event, such as
+	// "orders-<data.region>". Of sinks, String and Strings only: what the texts are for
+	// an event stands in Entry.Rendered, in the order of Options and of the elements.
+	// Settings that are not set have no place there. Settings hold the text with its placeholders.
+	Template bool
 }
 
 // OptionType names the Go type of an option's value.

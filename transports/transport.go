@@ -222,6 +222,10 @@ type Entry struct {
 	Headers []Header
 	Route   string
 	Attempt int // 1 for the first
+	// Rendered are the texts of the sink's settings that are templates, for this event;
+	// see Option.Template. nil = it has none, or the entry is a dead letter: then the
+	// settings are meant as they stand.
+	Rendered []string
 }
 
 // Result is what became of an entry.

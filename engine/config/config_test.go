@@ -58,9 +58,9 @@ func testTransports() []transports.Transport {
 		described{"local", queue, queue},
 		described{"memory", []transports.Option{}, []transports.Option{}},
 		described{"webhook", nil, []transports.Option{
-			{Name: "url", Type: transports.String, Required: true, Doc: "Where to."},
+			{Name: "url", Type: transports.String, Required: true, Template: true, Doc: "Where to."},
 			{Name: "secret", Type: transports.String, Secret: true, Doc: "Signs requests."},
-			{Name: "headers", Type: transports.Strings, Doc: "Further headers."},
+			{Name: "headers", Type: transports.Strings, Template: true, Doc: "Further headers."},
 			{Name: "retries", Type: transports.Int, Default: int64(3), Doc: "At once."},
 			{Name: "timeout", Type: transports.Duration, Default: 5 * time.Second, Doc: "Of one request."},
 		}},

@@ -171,7 +171,10 @@ type Sink struct {
 	Batch      Batch
 	Retry      Retry
 	Duplicates string // ok: an unknown outcome is tried again; reject: it is a dead letter
-	Digest     string // SHA-256 of the fields above, in hex
+	// Templates names the settings in which placeholders stand for fields of each event,
+	// in the transport's order.
+	Templates []string
+	Digest    string // SHA-256 of the fields above, in hex
 }
 
 // Batch bounds what a sink collects before it writes.

@@ -374,6 +374,7 @@ func (f *file) sinkReader(s *Sink) reader {
 		} else {
 			f.checkSinkCodec(s, codec, path)
 		}
+		f.checkSinkTemplates(s, path)
 		if r.BackoffMin > r.BackoffMax {
 			fs.add(f.placeOf(path+".retry.backoff", n), path+".retry.backoff", "min is above max", "")
 		}
@@ -401,7 +402,7 @@ func (f *file) deadLettersReader() reader {
 	r := switchable(&f.deadLettersOn, f.endReader([]member{
 		{name: "keep", doc: "How long; default 14d.", reader: duration(&d.Keep, time.Minute, longest)},
 		{name: "max", doc: "How much on disk; default 5GiB.", reader: size(&d.Max, 1<<20, maxBytes)},
-	}, deadEnd, &d.Sink.Transport, &d.Sink.Settings, func(*findings, *node, string) {}))
+	}, deadEnd, &d.Sink.Transport, &d.Sink.Settings, func(_ *findings, _ *node, path string) { f.refuseTemplates(&d.Sink, path) }))
 	read := r.read
 	r.read = func(fs *findings, n *node, path string) {
 		before := len(fs.mistakes)

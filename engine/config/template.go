@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,7 +76,8 @@ func stepReader(s *Step, reaction bool) reader {
 // refuseTemplate reports why a template is refused, at the place of the piece at fault.
 func (f *findings) refuseTemplate(t *jsonText, err error) {
 	at, reason := t.marks[0], err.Error()
-	if where, ok := err.(*compiler.Error); ok { //nolint:errorlint // ParseEvent wraps nothing
+	var where *compiler.Error
+	if errors.As(err, &where) {
 		at, reason = t.find(where.Offset), where.Reason
 	}
 	if at.replaced != "" || t.hides(reason) {
@@ -149,4 +151,69 @@ func pathNames(dst *map[string]string) reader {
 		},
 		schema: func() schema { return schema{"type": []string{"object", "null"}} },
 	}
+}
+
+// checkSinkTemplates compiles the settings of a sink that are templates, and notes them.
+func (f *file) checkSinkTemplates(s *Sink, path string) {
+	for _, name := range f.templatesOf(s) {
+		s.Templates = append(s.Templates, name)
+		for _, text := range s.TemplateTexts(name) {
+			_, err := compiler.ParseText(text, compiler.Options{})
+			if err == nil {
+				continue
+			}
+			reason := err.Error()
+			var where *compiler.Error
+			if errors.As(err, &where) {
+				reason = where.Reason
+			}
+			at := path + "." + s.Transport + "." + name
+			f.add(f.nearest(at), at, reason, "")
+		}
+	}
+}
+
+// templatesOf names the options of a sink's transport that may be templates.
+func (f *file) templatesOf(s *Sink) (names []string) {
+	for _, t := range f.transports {
+		if t.Name() != s.Transport {
+			continue
+		}
+		_, options := t.Options()
+		for _, o := range options {
+			if o.Template {
+				names = append(names, o.Name)
+			}
+		}
+	}
+	return names
+}
+
+// refuseTemplates refuses placeholders in the settings of the dead letters' sink: a dead
+// letter must arrive whatever its event lacks.
+func (f *file) refuseTemplates(s *Sink, path string) {
+	for _, name := range f.templatesOf(s) {
+		for _, text := range s.TemplateTexts(name) {
+			t, err := compiler.ParseText(text, compiler.Options{})
+			if err == nil {
+				if _, constant := t.Constant(); constant {
+					continue
+				}
+			}
+			at := path + "." + s.Transport + "." + name
+			f.add(f.nearest(at), at, "placeholders have no place here: a dead letter must arrive, whatever its event lacks", "")
+		}
+	}
+}
+
+// TemplateTexts are the texts of a setting that is a template: one, those of a list, or
+// none where it is not set.
+func (s *Sink) TemplateTexts(setting string) []string {
+	switch v := s.Settings[setting].(type) {
+	case string:
+		return []string{v}
+	case []string:
+		return v
+	}
+	return nil
 }

@@ -20,7 +20,7 @@ import (
 // in order; the log of them is cut from the front as they end.
 //
 //	entry  key u64 | first i64 (unix ns) | attempts | id str | route str | key str
-//	       | n | {name str | value str}{n} | data str | context str
+//	       | n | {name str | value str}{n} | data str | context str | n | rendered str{n}
 //
 // Integers are little-endian where sized, else unsigned varints; str is a varint
 // length and bytes. context is the engine's own: what a dead letter must say.
@@ -95,6 +95,10 @@ func (p *Park) FrameJob(dst []byte, j *Job, context []byte) []byte {
 	}
 	b = appendString(b, j.Entry.Data)
 	b = appendString(b, context)
+	b = binary.AppendUvarint(b, uint64(len(j.Entry.Rendered)))
+	for _, text := range j.Entry.Rendered {
+		b = appendString(b, text)
+	}
 	return segment.Frame(dst, b)
 }
 
@@ -276,6 +280,9 @@ func parseParked(b []byte) (e parkedEntry, err error) {
 		e.entry.Headers = append(e.entry.Headers, transports.Header{Name: string(text()), Value: string(text())})
 	}
 	e.entry.Data, e.context = text(), text()
+	for n := number(); n > 0 && !bad; n-- {
+		e.entry.Rendered = append(e.entry.Rendered, string(text()))
+	}
 	if bad {
 		return e, errShort
 	}

@@ -95,6 +95,7 @@ type rendering struct {
 	sink    int
 	data    []byte
 	headers []transports.Header
+	texts   []string
 	failed  bool // dead-lettered instead
 }
 

@@ -82,7 +82,7 @@ func (e *examiner) made(l *lane, route uint32) bool {
 		return e.failed(rt.name, reasonTransform, err)
 	}
 	for i, st := range rt.transforms {
-		l.fields.f, l.fields.r, l.fields.step = l.f, e.r, st
+		l.fields.of(l.f, e.r, route, st)
 		if ev, err = l.fields.makeEvent(ev); err != nil {
 			return e.failed(rt.name, reasonTransform, errors.New(place("transform", i, err)))
 		}

@@ -231,7 +231,7 @@ func (l *lane) dispatch(r ref) {
 		switch s := r.c.gen.ends[sink]; {
 		case s.dispatcher != nil:
 			l.offer(r, route, sink)
-		case !s.original || it.madeFor(route) != nil:
+		case !s.original || it.madeFor(route) != nil || r.c.gen.texts[sink] != nil:
 			l.prepare(r, route, sink)
 		}
 	})

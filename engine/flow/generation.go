@@ -23,6 +23,7 @@ type Generation struct {
 	derived   *reading   // of derived events
 	makes     bool       // some route transforms or reacts
 	early     []*step    // those that see events as they came
+	texts     [][]text   // by sinks: settings that are templates; nil = none
 	routes    []route
 	plugins   []plugin
 	sinks     []string // names, as journal notes index them
@@ -128,6 +129,9 @@ func Compile(plan *config.Plan, number uint64, loaded map[string]plugins.Plugin)
 		}
 	}
 	g.unmatched = g.sinksNamed(plan.Unmatched)
+	if err := g.compileTexts(plan); err != nil {
+		return nil, err
+	}
 	for i := range plan.Sources {
 		rd, err := g.newReading(plan, &plan.Sources[i], patterns)
 		if err != nil {

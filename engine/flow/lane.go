@@ -192,11 +192,15 @@ func (l *lane) offer(r ref, route uint32, sink int) {
 	it := r.item()
 	j := l.job(r, route, sink)
 	data, headers, err := l.f.render(r, route, r.c.gen.ends[sink])
+	var texts []string
+	if err == nil {
+		texts, err = l.texts(r, route, sink)
+	}
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 		return
 	}
-	j.Entry.Data, j.Entry.Headers = data, headers
+	j.Entry.Data, j.Entry.Headers, j.Entry.Rendered = data, headers, texts
 	it.pending++
 	r.c.gen.ends[sink].dispatcher.Offer(j)
 }
@@ -204,11 +208,15 @@ func (l *lane) offer(r ref, route uint32, sink int) {
 // prepare renders an event for a local sink.
 func (l *lane) prepare(r ref, route uint32, sink int) {
 	data, headers, err := l.f.render(r, route, r.c.gen.ends[sink])
+	var texts []string
+	if err == nil {
+		texts, err = l.texts(r, route, sink)
+	}
 	if err != nil {
 		l.letter(r, letter{reason: "encode_failed", detail: err.Error(), route: route, sink: uint32(sink)})
 	}
 	x := r.item().more()
-	x.rendered = append(x.rendered, rendering{route: route, sink: sink, data: data, headers: headers, failed: err != nil})
+	x.rendered = append(x.rendered, rendering{route: route, sink: sink, data: data, headers: headers, texts: texts, failed: err != nil})
 }
 
 func (l *lane) job(r ref, route uint32, sink int) *dispatch.Job {
@@ -229,7 +237,9 @@ func (l *lane) job(r ref, route uint32, sink int) *dispatch.Job {
 	return j
 }
 
-func (l *lane) routeName(g *Generation, route uint32) string {
+func (l *lane) routeName(g *Generation, route uint32) string { return routeName(g, route) }
+
+func routeName(g *Generation, route uint32) string {
 	if route == journal.NoRoute {
 		return "unmatched"
 	}

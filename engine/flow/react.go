@@ -103,7 +103,7 @@ func (l *lane) derived(r ref, route uint32, i int, st *step, cause *event.Event)
 		rec.Source, rec.Partition, rec.Ordinal, rec.Sub = before.Source, before.Partition, before.Ordinal, before.Sub
 	}
 	rec.Lineage.Route = c.gen.routes[route].name
-	l.fields.f, l.fields.r, l.fields.step = l.f, r, st
+	l.fields.of(l.f, r, route, st)
 	replay, _ := cause.Extension("replayname").(string)
 	id := derive.Emission{
 		Source: cause.Source, ID: cause.ID, Version: it.version, Replay: replay,

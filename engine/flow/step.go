@@ -17,8 +17,7 @@ import (
 // step makes an event out of another one: a template of a route.
 type step struct {
 	template *template.Event
-	route    []byte // the route's name as JSON
-	address  []byte // urn:weir:route:NAME as JSON
+	refs     []template.Ref // what it wants, by slot
 
 	// early numbers the steps that see the event as it came: their fields are part of
 	// the one scan, see reading.steps. The others read the event that the step before
@@ -35,14 +34,14 @@ const late = -1
 // event as it came, and so do the reactions where there is no transform.
 func (g *Generation) steps(r *config.Route, c *route) error {
 	for i, s := range r.Transform {
-		st, err := g.step(r.Name, &s, i == 0)
+		st, err := g.step(&s, i == 0)
 		if err != nil {
 			return fmt.Errorf("transform: %w", err)
 		}
 		c.transforms = append(c.transforms, st)
 	}
 	for _, s := range r.React {
-		st, err := g.step(r.Name, &s, len(r.Transform) == 0)
+		st, err := g.step(&s, len(r.Transform) == 0)
 		if err != nil {
 			return fmt.Errorf("react: %w", err)
 		}
@@ -52,15 +51,21 @@ func (g *Generation) steps(r *config.Route, c *route) error {
 	return nil
 }
 
-func (g *Generation) step(route string, s *config.Step, early bool) (*step, error) {
+func (g *Generation) step(s *config.Step, early bool) (*step, error) {
 	t, err := template.ParseEvent(s.Template, template.Options{Paths: s.Paths})
 	if err != nil {
 		return nil, err
 	}
-	st := &step{
-		template: t, early: late,
-		route: template.AppendString(nil, route), address: template.AppendString(nil, "urn:weir:route:"+route),
+	st, err := g.wanting(t.Refs(), early)
+	if err == nil {
+		st.template = t
 	}
+	return st, err
+}
+
+// wanting is a step that wants some fields, of the event as it came or of one made of it.
+func (g *Generation) wanting(refs []template.Ref, early bool) (*step, error) {
+	st := &step{refs: refs, early: late}
 	if early {
 		st.early = len(g.early)
 		g.early = append(g.early, st)
@@ -68,13 +73,14 @@ func (g *Generation) step(route string, s *config.Step, early bool) (*step, erro
 	}
 	var raw paths
 	cloud := layout{Layout: &event.CodecOf(event.CloudEvents).Layouts(event.Missing{})[0]}
-	for _, ref := range t.Refs() {
+	for _, ref := range refs {
 		at := absent
 		if ref.Known == template.NotKnown {
 			at = cloud.resolve(ref.Path, &raw)
 		}
 		st.slots = append(st.slots, at)
 	}
+	var err error
 	st.program, err = field.Compile(raw.list, field.Options{})
 	return st, err
 }
@@ -83,7 +89,7 @@ func (g *Generation) step(route string, s *config.Step, early bool) (*step, erro
 func (r *reading) wantSteps(g *Generation, add func(path field.Path) int) {
 	for _, st := range g.early {
 		var kept []int
-		for _, ref := range st.template.Refs() {
+		for _, ref := range st.refs {
 			at := -1
 			if ref.Known == template.NotKnown {
 				at = len(r.kept)
@@ -99,6 +105,7 @@ func (r *reading) wantSteps(g *Generation, add func(path field.Path) int) {
 type stepFields struct {
 	f      *Flow
 	r      ref
+	route  uint32
 	step   *step
 	doc    []byte // the event that the step before made
 	values field.Values
@@ -107,7 +114,7 @@ type stepFields struct {
 
 // Value implements template.Source.
 func (s *stepFields) Value(slot int) []byte {
-	ref := &s.step.template.Refs()[slot]
+	ref := &s.step.refs[slot]
 	if ref.Known != template.NotKnown {
 		return s.known(ref.Known)
 	}
@@ -163,11 +170,18 @@ func (s *stepFields) known(k template.Known) []byte {
 		s.quoted = append(s.quoted, '"')
 		return s.quoted
 	case template.RouteName:
-		return s.step.route
+		s.quoted = template.AppendString(s.quoted[:0], routeName(c.gen, s.route))
+		return s.quoted
 	case template.RouteAddress:
-		return s.step.address
+		s.quoted = template.AppendString(s.quoted[:0], "urn:weir:route:"+routeName(c.gen, s.route))
+		return s.quoted
 	}
 	return nil
+}
+
+// of readies the fields of an event for a step of a route.
+func (s *stepFields) of(f *Flow, r ref, route uint32, st *step) {
+	s.f, s.r, s.route, s.step = f, r, route, st
 }
 
 // envelope is the outermost one of an event.
@@ -201,17 +215,23 @@ func withoutData(dst, raw []byte, data string) []byte {
 	return append(dst, '}')
 }
 
+// readMade finds the step's fields in an event that an earlier step made.
+func (s *stepFields) readMade(m *madeEvent) (err error) {
+	if m.event == nil {
+		s.doc = append(s.doc[:0], m.raw...)
+	} else if s.doc, err = m.event.AppendCloudEvent(s.doc[:0], event.Stamps{}); err != nil {
+		return err
+	}
+	return s.step.program.Scan(s.doc, &s.values)
+}
+
 // makeEvent runs a step: e with what the template says. It fails if the template gives
 // an attribute a value that it cannot have, or more bytes than an event may have.
 func (s *stepFields) makeEvent(e event.Event) (event.Event, error) {
 	t := s.step.template
 	limit := s.r.c.reading.maxEvent
 	if s.step.early == late {
-		var err error
-		if s.doc, err = e.AppendCloudEvent(s.doc[:0], event.Stamps{}); err != nil {
-			return e, err
-		}
-		if err = s.step.program.Scan(s.doc, &s.values); err != nil {
+		if err := s.readMade(&madeEvent{event: &e}); err != nil {
 			return e, err
 		}
 	}

@@ -121,7 +121,7 @@ func TestRewritingAgreesWithTheLongWay(t *testing.T) {
 			rt.Fatal(err)
 		}
 
-		l.fields.f, l.fields.r, l.fields.step = l.f, r, l.gen.routes[0].transforms[0]
+		l.fields.of(l.f, r, 0, l.gen.routes[0].transforms[0])
 		quick, quickErr := l.transformed(r)
 		made, err := l.fields.makeEvent(whole)
 		var slow []byte
@@ -250,7 +250,7 @@ func TestEmissionsHaveIdsOfTheirOwn(t *testing.T) {
 func BenchmarkTransform(b *testing.B) {
 	l, r := stepLane(b, "cloudevents", `{"type":"Ship","data":{"order":<data.order_id>,"to":<data.address>,"note":"to <data.address.city>"}}`,
 		[]byte(`{"specversion":"1.0","id":"e0000001","source":"/shop/orders","type":"OrderCreated","time":"2026-01-02T03:04:05Z","datacontenttype":"application/json","data":{"order_id":1,"customer":"c-1","service_info":"delivery","total":1.50,"currency":"EUR","address":{"city":"Bern","street":"Ring 1"},"items":[{"sku":"S1","quantity":2},{"sku":"S2","quantity":1}]}}`))
-	l.fields.f, l.fields.r, l.fields.step = l.f, r, l.gen.routes[0].transforms[0]
+	l.fields.of(l.f, r, 0, l.gen.routes[0].transforms[0])
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := l.transformed(r); err != nil {

@@ -195,16 +195,17 @@ func (l *lane) stageAll(t *ticket, r ref) {
 func (l *lane) stage(t *ticket, r ref, route uint32, sink int) {
 	s, it := r.c.gen.ends[sink], r.item()
 	data, headers := r.c.raw(it), []transports.Header(nil)
-	if !s.original || it.madeFor(route) != nil {
+	var texts []string
+	if !s.original || it.madeFor(route) != nil || r.c.gen.texts[sink] != nil {
 		m := it.extra.renderingOf(route, sink)
 		if m.failed {
 			return
 		}
-		data, headers = m.data, m.headers
+		data, headers, texts = m.data, m.headers, m.texts
 	}
 	l.entry = transports.Entry{
 		ID: bytesText(l.entryID(r, route)), Key: r.c.keyBytes(it), Data: data, Headers: headers,
-		Route: l.routeName(r.c.gen, route), Attempt: 1,
+		Route: l.routeName(r.c.gen, route), Attempt: 1, Rendered: texts,
 	}
 	run := t.run(s.stage)
 	at := len(run.Framed)

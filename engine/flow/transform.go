@@ -57,7 +57,7 @@ func (l *lane) steps(r ref, route uint32, rt *route) bool {
 		return false
 	}
 	for i, st := range rt.transforms {
-		l.fields.f, l.fields.r, l.fields.step = l.f, r, st
+		l.fields.of(l.f, r, route, st)
 		if e, err = l.fields.makeEvent(e); err != nil {
 			l.letter(r, letter{reason: reasonTransform, detail: place("transform", i, err), route: route, sink: journal.NoRoute})
 			return false
@@ -83,7 +83,7 @@ const (
 // transform, or reactions.
 func (l *lane) plainSteps(r ref, route uint32, rt *route) bool {
 	for _, st := range rt.transforms {
-		l.fields.f, l.fields.r, l.fields.step = l.f, r, st
+		l.fields.of(l.f, r, route, st)
 		raw, err := l.transformed(r)
 		if err != nil {
 			l.letter(r, letter{reason: reasonTransform, detail: place("transform", 0, err), route: route, sink: journal.NoRoute})

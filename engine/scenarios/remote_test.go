@@ -27,6 +27,8 @@ func (*remote) Options() (source, sink []transports.Option) {
 		{Name: "keyed_failure", Type: transports.Bool, Doc: "A failure fails the later entries of its key."},
 		{Name: "closed", Type: transports.Bool, Doc: "Opening fails."},
 		{Name: "idempotent", Type: transports.Bool, Doc: "Repeated ids are dropped."},
+		{Name: "topic", Type: transports.String, Template: true, Doc: "Where to."},
+		{Name: "headers", Type: transports.Strings, Template: true, Doc: "What else to say."},
 	}
 }
 
@@ -136,7 +138,11 @@ func (s *remoteSink) Write(ctx context.Context, batch []transports.Entry, result
 		}
 		s.mu.Lock()
 		at := time.Since(s.began).Round(time.Millisecond)
-		s.log = append(s.log, fmt.Sprintf("+%v write %d: %s key=%s route=%s attempt %d: %s", at, number, e.ID, e.Key, e.Route, e.Attempt, class))
+		line := fmt.Sprintf("+%v write %d: %s key=%s route=%s attempt %d: %s", at, number, e.ID, e.Key, e.Route, e.Attempt, class)
+		if e.Rendered != nil {
+			line += fmt.Sprintf(" %q", e.Rendered)
+		}
+		s.log = append(s.log, line)
 		if class == "ok" {
 			s.arrived = append(s.arrived, string(e.Data))
 		}
