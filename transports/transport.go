@@ -273,6 +273,11 @@ type Staged interface {
 // the sink's own codec is not set, and refuses another one.
 type Encoded interface{ Codec() []string }
 
+// Placed is an optional power of staged sinks: a name for where their entries stand, to
+// which marks then belong, whatever sink of the configuration writes there. Without it
+// they belong to the name of the sink, which then has to know how it moved.
+type Placed interface{ Place() string }
+
 // Bounded is an optional power of staged sinks: how many framed bytes Append still
 // takes. The engine asks sources for no more than what will fit.
 type Bounded interface{ Room() int64 }

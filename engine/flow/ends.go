@@ -314,7 +314,7 @@ func (f *Flow) parkFolder(sink string) string { return filepath.Join(f.node.Data
 // not running yet.
 func (f *Flow) joinSink(s *sink) (err error) {
 	if s.staged != nil {
-		s.stage, err = f.log.Stage("sink/"+s.name, s.staged)
+		s.stage, err = f.log.Stage(s.stageName(), s.staged)
 		s.joined = err == nil
 		return sinkError(s, "", err)
 	}
@@ -323,6 +323,14 @@ func (f *Flow) joinSink(s *sink) (err error) {
 	}
 	s.dispatcher, err = dispatch.New(f.dispatchConfig(s))
 	return sinkError(s, "", err)
+}
+
+// stageName is what the sink's marks belong to.
+func (s *sink) stageName() string {
+	if p, ok := s.staged.(transports.Placed); ok {
+		return s.plan.Transport + "/" + p.Place()
+	}
+	return "sink/" + s.name
 }
 
 func (f *Flow) joinPark(s *sink) (err error) {
@@ -424,6 +432,7 @@ func (s *sink) close(ctx context.Context) error {
 	if s.park != nil {
 		errs = append(errs, s.park.Close())
 	}
+	s.bounded.close()
 	if end := s.present(); end != nil {
 		errs = append(errs, closeEnd(ctx, end))
 	}

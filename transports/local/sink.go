@@ -107,6 +107,9 @@ func (k *Sink) notOpen() error {
 	return errNotOpen
 }
 
+// Place implements transports.Placed.
+func (k *Sink) Place() string { return k.cfg.kind.folder() + "/" + k.cfg.name }
+
 // Frame implements transports.Staged. The entry is stamped with the wall clock.
 func (k *Sink) Frame(dst []byte, e *transports.Entry) []byte { return frame(dst, e, k.cfg.now()) }
 
