@@ -43,6 +43,10 @@ func main() {
 			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 			return func() { signal.Stop(c) }
 		},
+		hangups: func(c chan<- os.Signal) func() {
+			signal.Notify(c, syscall.SIGHUP)
+			return func() { signal.Stop(c) }
+		},
 		exit: os.Exit,
 	}
 	os.Exit(p.run(os.Args[1:]))

@@ -35,6 +35,7 @@ type program struct {
 	env        func(string) (string, bool)
 	environ    func() []string                        // the environment as NAME=value; nil = nothing to look through
 	signals    func(c chan<- os.Signal) (stop func()) // where requests to stop come from
+	hangups    func(c chan<- os.Signal) (stop func()) // where requests to reload come from
 	exit       func(code int)                         // leaves at once
 
 	configFile string
@@ -89,7 +90,7 @@ func (p *program) root() *cobra.Command {
 	p.nodeFlags(flags)
 	root.AddCommand(
 		p.newCommand(),
-		p.runCommand(),
+		p.runCommand(), p.reloadCommand(), p.rollbackCommand(),
 		p.checkCommand(),
 		p.testCommand(),
 		p.doctorCommand(),

@@ -54,6 +54,7 @@ func weirWith(change func(*program), in string, args ...string) outcome {
 		in:         strings.NewReader(in), out: &out, diag: &diag,
 		env:     func(string) (string, bool) { return "", false },
 		signals: func(chan<- os.Signal) func() { return func() {} },
+		hangups: func(chan<- os.Signal) func() { return func() {} },
 		exit:    func(int) {},
 	}
 	if change != nil {

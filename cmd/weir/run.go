@@ -21,6 +21,7 @@ import (
 // runOptions are the flags of run.
 type runOptions struct {
 	once    bool
+	watch   bool
 	drain   time.Duration
 	profile string
 }
@@ -32,10 +33,21 @@ func (p *program) runCommand() *cobra.Command {
 		Short: "Run the configuration until every source has ended or a signal comes",
 		Long: "Run the configuration. It ends by itself when every source has ended and all is\n" +
 			"settled. SIGINT or SIGTERM stop intake and wait for what is in flight; a second\n" +
-			"signal quits at once, which loses nothing: what was not settled comes again.",
+			"signal quits at once, which loses nothing: what was not settled comes again.\n" +
+			"SIGHUP reads the configuration anew and puts it to work while events flow.",
 		Args: cobra.NoArgs,
 		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, _ []string) (answer, error) {
-			plan, err := p.load(cmd)
+			load := func() (*config.Plan, error) {
+				plan, err := p.load(cmd)
+				if err != nil {
+					return nil, err
+				}
+				if o.once {
+					endFollowing(plan)
+				}
+				return plan, needsProgram(plan)
+			}
+			plan, err := load()
 			if err != nil {
 				return answer{}, err
 			}
@@ -44,28 +56,23 @@ func (p *program) runCommand() *cobra.Command {
 				return answer{}, err
 			}
 			defer stop()
-			return p.runPlan(ctx, plan, o, cmd.Flags().Changed("config"))
+			return p.runPlan(ctx, plan, load, o, cmd.Flags().Changed("config"))
 		}),
 	}
 	cmd.Flags().BoolVar(&o.once, "once", false, "end when what is there now is settled, also where sources would wait for more")
+	cmd.Flags().BoolVar(&o.watch, "watch", false, "reload when a file of the configuration, or of a plug-in, has changed")
 	cmd.Flags().DurationVar(&o.drain, "drain", 30*time.Second, "how long a stop waits for events in flight")
 	cmd.Flags().StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the run to a file")
 	return cmd
 }
 
 // runPlan runs a plan to its end and sums up.
-func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, configGiven bool) (answer, error) {
+func (p *program) runPlan(ctx context.Context, plan *config.Plan, load func() (*config.Plan, error), o runOptions, configGiven bool) (answer, error) {
 	for _, m := range plan.Warnings {
 		fmt.Fprintln(p.diag, p.paint(yellow, "warning: ")+m.String())
 	}
-	if err := needsProgram(plan); err != nil {
-		return answer{}, err
-	}
-	if o.once {
-		endFollowing(plan)
-	}
 	log := newLog(p.diag, plan.Node.Log)
-	cfg := engine.Config{Plan: plan, Transports: p.transports, Plugins: p.hosts, Log: log, DrainLimit: o.drain}
+	cfg := engine.Config{Plan: plan, Load: load, Transports: p.transports, Plugins: p.hosts, Log: log, DrainLimit: o.drain}
 	traces, err := startTraces(&cfg)
 	if err != nil {
 		return answer{}, err
@@ -85,14 +92,19 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, o runOptions, 
 	if err != nil {
 		return answer{}, errors.Join(err, eng.Close(), endTraces(traces))
 	}
+	endReloads, err := p.reloads(eng, o.watch, log)
+	if err != nil {
+		return answer{}, errors.Join(err, closeAdmin(), eng.Close(), endTraces(traces))
+	}
 	start := time.Now()
 	endWatch := watch.start()
 	err = eng.Run(ctx)
 	endWatch()
+	endReloads()
 	err = errors.Join(err, closeAdmin(), endTraces(traces))
 	s := summarize(eng.Status(), time.Since(start))
 	if err == nil {
-		s.next = nextCommands(plan, s, p.configFlag(configGiven))
+		s.next = nextCommands(eng.Plan(), s, p.configFlag(configGiven))
 	}
 	return answer{result: s, text: s.print}, err
 }

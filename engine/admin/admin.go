@@ -114,6 +114,7 @@ func (s *Server) endpoints() []Endpoint {
 	var list []Endpoint
 	list = append(list, s.healthEndpoints()...)
 	list = append(list, s.statusEndpoints()...)
+	list = append(list, s.reloadEndpoints()...)
 	list = append(list, s.metricsEndpoint())
 	list = append(list, s.journalEndpoints()...)
 	return list

@@ -128,7 +128,8 @@ func newFile(o Options) (*file, error) {
 	f.plan.Dir = f.dir
 	f.plan.DeadLetters.Sink = *newSink(DeadLettersName)
 	f.deadLettersOn = true
-	f.refs = &refs{findings: f.findings, dir: f.dir, env: o.Env, readFile: f.files.ReadFile}
+	f.plan.Files.Names = []string{full}
+	f.refs = &refs{findings: f.findings, dir: f.dir, env: o.Env, readFile: f.readValue}
 	f.literal = o.Tree != nil
 	f.environ = o.Environ
 	if f.refs.env == nil {
@@ -138,6 +139,12 @@ func newFile(o Options) (*file, error) {
 		}
 	}
 	return f, nil
+}
+
+// readValue reads a file that a value stands in.
+func (f *file) readValue(name string) ([]byte, error) {
+	f.plan.Files.Names = append(f.plan.Files.Names, name)
+	return f.files.ReadFile(name)
 }
 
 // read reads the file and those that it includes, then checks what refers to what.
@@ -215,6 +222,7 @@ func (f *file) readIncluded() {
 // expand lists the files of one pattern, as absolute paths.
 func (f *file) expand(n *node) []string {
 	pattern := absolute(f.dir, n.text)
+	f.plan.Files.Patterns = append(f.plan.Files.Patterns, pattern)
 	found, err := f.files.Glob(pattern)
 	switch {
 	case err != nil:

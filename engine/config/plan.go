@@ -35,8 +35,17 @@ type Plan struct {
 	// sink that no route uses.
 	Warnings []Mistake
 
+	// Files are those that the plan was made of.
+	Files Made
+
 	places  map[string]place
 	secrets []string
+}
+
+// Made says what files a plan was made of. Modules of plug-ins are no part of it.
+type Made struct {
+	Names    []string // the configuration first, then files of values; absolute
+	Patterns []string // of included files, as package filepath matches them; absolute
 }
 
 // Node is this instance of the engine.
