@@ -183,6 +183,7 @@ func restart(was, now *config.Plan) error {
 		{"node.limits.disk", limits.Disk == others.Disk},
 		{"node.log", a.Log == b.Log},
 		{"node.admin", reflect.DeepEqual(a.Admin, b.Admin)},
+		{"node.trace", reflect.DeepEqual(a.Trace, b.Trace)},
 	} {
 		if !s.same {
 			bad.Mistakes = append(bad.Mistakes, now.Mistake(s.path, "cannot change while the engine runs", "restart it, or leave this as it was"))

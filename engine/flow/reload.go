@@ -179,6 +179,7 @@ func (r *reload) swap(ctx context.Context) error {
 	r.f.cfg.Make = r.next.Make
 	limits := r.g.plan.Node.Limits
 	r.f.room.bound(int64(limits.InFlight), limits.InFlightBytes)
+	r.f.derived.room.bound(int64(limits.InFlight/derivedShare), limits.InFlightBytes/derivedShare)
 	r.f.ends.Store(r.now)
 	r.f.gen.Store(r.g)
 	return nil
