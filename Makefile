@@ -79,7 +79,7 @@ bench: ## run the benchmarks; BENCHES="pipeline local" chooses, DIR=folder is th
 	$(GO) run ./bench $(if $(DIR),--dir $(DIR)) $(BENCHES)
 
 faults: ## kill, fault and bad-input tests; SEED=n repeats a run
-	$(GO) test -count=1 ./engine/faults -args $(if $(SEED),-seed $(SEED)) -cycles 50
+	$(GO) test -count=1 ./engine/faults -args $(if $(SEED),-seed $(SEED)) -cycles 50 -cuts 50
 
 fuzz: ## fuzz each parser for FUZZTIME (10s)
 	@set -e; $(GO) list -f '{{range .TestGoFiles}}{{$$.Dir}}/{{.}} {{$$.ImportPath}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$.Dir}}/{{.}} {{$$.ImportPath}}{{"\n"}}{{end}}' ./... | \

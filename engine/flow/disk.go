@@ -26,6 +26,7 @@ type disk struct {
 const (
 	diskMargin  = 16        // this part of the limit, for what comes between two looks
 	maxMargin   = 512 << 20 // bytes of it at most
+	freeMargin  = 128 << 20 // bytes of it that are to be free on the disk, at most
 	diskRelief  = 4         // sources go on when this part of the margin is free again
 	snapshotsUp = 2         // snapshots that there is room for
 	diskFiles   = 1 << 20   // of the data folder that are counted; more is an error
@@ -33,8 +34,13 @@ const (
 
 func (d *disk) margin() int64 { return min(d.limit/diskMargin, maxMargin) }
 
-// kept is how many bytes must stay free.
+// kept is how many bytes of the limit must stay free.
 func (d *disk) kept(snapshot int64) int64 { return d.margin() + snapshotsUp*snapshot }
+
+// keptFree is how many bytes must stay free on the disk, which others use too.
+func (d *disk) keptFree(snapshot int64) int64 {
+	return min(d.margin(), freeMargin) + snapshotsUp*snapshot
+}
 
 // look measures, and says whether sources must wait.
 func (d *disk) look(f *Flow) {
@@ -50,12 +56,13 @@ func (d *disk) look(f *Flow) {
 	d.blind.Store(false)
 	d.used.Store(used)
 	d.free.Store(free)
-	room := min(d.limit-used, free) - d.kept(f.log.SnapshotSize())
+	snapshot := f.log.SnapshotSize()
+	room := min(d.limit-used-d.kept(snapshot), free-d.keptFree(snapshot))
 	waiting := d.full.Load() != 0
 	switch {
 	case !waiting && room <= 0:
 		d.full.Store(time.Now().UnixNano())
-		f.cfg.Log.Warn("the data folder is nearly full: sources wait", "used", used, "limit", d.limit, "free_on_disk", free, "kept_free", d.kept(f.log.SnapshotSize()))
+		f.cfg.Log.Warn("the data folder is nearly full: sources wait", "used", used, "limit", d.limit, "kept", d.kept(snapshot), "free_on_disk", free, "kept_on_disk", d.keptFree(snapshot))
 	case waiting && room > d.margin()/diskRelief:
 		d.full.Store(0)
 		f.cfg.Log.Info("the data folder has room again: sources go on", "used", used, "limit", d.limit)
@@ -110,8 +117,8 @@ func (f *Flow) diskHasRoom(ctx context.Context, s *source) bool {
 
 // why says what a nearly full disk is short of.
 func (d *disk) why(snapshot int64) string {
-	if used := d.used.Load(); d.limit-used <= d.free.Load() {
+	if used := d.used.Load(); d.limit-used-d.kept(snapshot) <= d.free.Load()-d.keptFree(snapshot) {
 		return fmt.Sprintf("node.limits.disk: %d of %d bytes are used, and %d are kept free", used, d.limit, d.kept(snapshot))
 	}
-	return fmt.Sprintf("%d bytes are left on the disk of the data folder, and %d are kept free", d.free.Load(), d.kept(snapshot))
+	return fmt.Sprintf("%d bytes are left on the disk of the data folder, and %d are kept free", d.free.Load(), d.keptFree(snapshot))
 }
