@@ -19,6 +19,7 @@ import (
 
 	"github.com/weir-project/weir/bench/dedup"
 	"github.com/weir-project/weir/bench/http"
+	"github.com/weir-project/weir/bench/journal"
 	"github.com/weir-project/weir/bench/local"
 	"github.com/weir-project/weir/bench/pipeline"
 	"github.com/weir-project/weir/bench/report"
@@ -37,6 +38,7 @@ var benches = []bench{
 	{"scan", false, runScan},
 	{"dedup", false, dedup.Run},
 	{"local", true, runLocal},
+	{"journal", true, journal.Run},
 	{"pipeline", true, pipeline.Run},
 	{"http", true, http.Run},
 }

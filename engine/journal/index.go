@@ -76,16 +76,15 @@ func hashOf(text string) uint64 { return xxh3.HashString(text) }
 
 // builder makes the index of one segment while its records are read in order.
 type builder struct {
-	x       index
-	size    int64 // bytes of a block
-	hashes  []uint64
-	blocks  []uint8 // by hash
-	inBlock map[uint64]struct{}
-	full    bool
+	x      index
+	size   int64 // bytes of a block
+	hashes []uint64
+	blocks []uint8 // by hash
+	full   bool
 }
 
 func newBuilder(identity uint64, s segment.Info, end uint64) *builder {
-	b := &builder{x: index{identity: identity, segment: s.Number, first: s.First, end: end}, inBlock: map[uint64]struct{}{}}
+	b := &builder{x: index{identity: identity, segment: s.Number, first: s.First, end: end}}
 	// Two thirds of the blocks that a word can name, since a block ends only where a group does.
 	b.size = max(minBlock, s.Length/(maxBlocks*2/3))
 	return b
@@ -96,7 +95,6 @@ func (b *builder) group(g segment.Group, wall time.Time) {
 	n := len(b.x.blocks)
 	if n == 0 || g.Offset-b.x.blocks[n-1].place.Offset >= b.size && n < maxBlocks {
 		b.x.blocks = append(b.x.blocks, block{place: g, first: wall, last: wall})
-		clear(b.inBlock)
 		return
 	}
 	last := &b.x.blocks[n-1]
@@ -109,14 +107,10 @@ func (b *builder) group(g segment.Group, wall time.Time) {
 }
 
 func (b *builder) add(hash uint64) {
-	if _, known := b.inBlock[hash]; known {
-		return
-	}
 	if len(b.hashes) == maxWords {
 		b.full = true
 		return
 	}
-	b.inBlock[hash] = struct{}{}
 	b.hashes = append(b.hashes, hash)
 	b.blocks = append(b.blocks, uint8(len(b.x.blocks)-1))
 }
@@ -188,11 +182,16 @@ func (b *builder) finish() *index {
 		next[k]++
 	}
 	x.sums = make([]uint32, buckets)
+	kept := x.words[:0] // a key is often in a block many times
 	for i := range buckets {
 		bucket := x.words[x.starts[i]:x.starts[i+1]]
 		slices.Sort(bucket)
+		bucket = slices.Compact(bucket)
 		x.sums[i] = crc32.Checksum(appendWords(nil, bucket), castagnoli)
+		x.starts[i] = uint32(len(kept))
+		kept = append(kept, bucket...)
 	}
+	x.starts[buckets], x.words = uint32(len(kept)), kept
 	return x
 }
 

@@ -364,7 +364,7 @@ func (s *search) record(rec *commit.Record, give func(*Line) error) error {
 		s.past = true
 		return nil
 	}
-	if !s.m.during(rec.Wall, rec.Wall) && Kind(rec.Data[0]) != KindGeneration {
+	if k := Kind(rec.Data[0]); k != KindGeneration && k != kindGeneration1 && (!s.m.during(rec.Wall, rec.Wall) || !s.m.mayHold(rec.Data)) {
 		return nil
 	}
 	n := -1

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -113,16 +115,28 @@ type matcher struct {
 	outcomes uint32
 	names    uint64 // bits that a block must have
 	hashes   []uint64
+	// needles: a record that holds none of them as bytes holds nothing that is wanted.
+	needles [][]byte
 }
 
 func newMatcher(q *Query) *matcher {
 	m := &matcher{q: q, id: []byte(q.ID)}
 	if q.ID != "" {
 		m.hashes = append(m.hashes, hashOf(q.ID))
+		m.needles = append(m.needles, m.id)
+		if short, ok := appendUUID(nil, m.id); ok {
+			m.needles = append(m.needles, short)
+		}
 	}
 	if q.Key != "" {
 		m.key = hashOf(q.Key)
 		m.hashes = append(m.hashes, m.key)
+		if q.ID == "" {
+			m.needles = append(m.needles, binary.LittleEndian.AppendUint64(nil, m.key))
+		}
+	}
+	if q.Hi|q.Lo != 0 && m.needles == nil {
+		m.needles = append(m.needles, binary.LittleEndian.AppendUint64(nil, q.Hi))
 	}
 	for _, o := range q.Outcomes {
 		m.outcomes |= 1 << o
@@ -139,6 +153,16 @@ func newMatcher(q *Query) *matcher {
 func ruleOf(reason string) string {
 	rule, _, _ := strings.Cut(reason, ":")
 	return rule
+}
+
+// mayHold says whether a record may hold what is wanted, by a look at its bytes.
+func (m *matcher) mayHold(record []byte) bool {
+	for _, n := range m.needles {
+		if bytes.Contains(record, n) {
+			return true
+		}
+	}
+	return m.needles == nil
 }
 
 // passes says whether a block may hold what is wanted.

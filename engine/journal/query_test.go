@@ -114,7 +114,11 @@ func (w *world) stamp(entry int) {
 }
 
 func drawID(t *rapid.T) string {
-	return fmt.Sprintf("id-%d", rapid.IntRange(0, 40).Draw(t, "id"))
+	n := rapid.IntRange(0, 40).Draw(t, "id")
+	if n%3 == 0 {
+		return fmt.Sprintf("0f9b%04d-3c1d-4e5f-8a7b-112233445566", n)
+	}
+	return fmt.Sprintf("id-%d", n)
 }
 
 func (w *world) drawSettled(t *rapid.T, generation uint64) {
@@ -127,6 +131,7 @@ func (w *world) drawSettled(t *rapid.T, generation uint64) {
 	for i := range entries {
 		e := &entries[i]
 		*e = Entry{Ordinal: uint64(i + 1), ID: []byte(drawID(t)), Identified: true, Hi: uint64(i), Lo: 7, Key: uint64(i)}
+		e.Claimed = rapid.Bool().Draw(t, "claims")
 		if rapid.Bool().Draw(t, "keyed") {
 			e.Key = xxh3.HashString(fmt.Sprintf("key-%d", rapid.IntRange(0, 5).Draw(t, "key")))
 		}
@@ -164,10 +169,14 @@ func drawQuery(t *rapid.T) Query {
 	q := Query{
 		Source: maybe("source", "orders", "uploads", "gone"), Route: maybe("route", "all", "eu", "chosen"), Sink: maybe("sink", testSinks...),
 		Reason: maybe("reason", "invalid_json", "poison", "plugin vip", "plugin vip: trap"), Key: maybe("key", "key-0", "key-3"),
+		Claimed: rapid.IntRange(0, 5).Draw(t, "claimed") == 0,
 		Oldest: rapid.Bool().Draw(t, "oldest"), Limit: rapid.IntRange(0, 5).Draw(t, "limit"),
 	}
 	if rapid.Bool().Draw(t, "by id") {
 		q.ID = drawID(t)
+	}
+	if rapid.IntRange(0, 5).Draw(t, "by identity") == 0 {
+		q.Hi, q.Lo = uint64(rapid.IntRange(0, 3).Draw(t, "hi")), 7
 	}
 	if rapid.IntRange(0, 3).Draw(t, "by outcome") == 0 {
 		q.Outcomes = []Outcome{rapid.SampledFrom([]Outcome{Delivered, Parked, Dead, Refused, Discarded}).Draw(t, "outcome")}
@@ -188,7 +197,7 @@ func bruteForce(all []*Line, q Query) (list []*Line) {
 	}
 	for _, l := range all {
 		ok := (q.ID == "" || l.ID == q.ID) && (q.Source == "" || l.Source == q.Source) && (key == "" || l.Key == key) &&
-			(q.Since.IsZero() || !l.Time.Before(q.Since)) && (q.Until.IsZero() || l.Time.Before(q.Until))
+			(!q.Claimed || l.Claimed) && (q.Hi|q.Lo == 0 || q.Hi == l.Hi && q.Lo == l.Lo) && (q.Since.IsZero() || !l.Time.Before(q.Since)) && (q.Until.IsZero() || l.Time.Before(q.Until))
 		is := func(any func(outcome, reason string) bool) bool {
 			return any(l.Outcome, l.Reason) || slices.ContainsFunc(l.Deliveries, func(d Delivery) bool { return any(d.Outcome, d.Reason) })
 		}
