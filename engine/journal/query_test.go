@@ -170,7 +170,7 @@ func drawQuery(t *rapid.T) Query {
 		Source: maybe("source", "orders", "uploads", "gone"), Route: maybe("route", "all", "eu", "chosen"), Sink: maybe("sink", testSinks...),
 		Reason: maybe("reason", "invalid_json", "poison", "plugin vip", "plugin vip: trap"), Key: maybe("key", "key-0", "key-3"),
 		Claimed: rapid.IntRange(0, 5).Draw(t, "claimed") == 0,
-		Oldest: rapid.Bool().Draw(t, "oldest"), Limit: rapid.IntRange(0, 5).Draw(t, "limit"),
+		Oldest:  rapid.Bool().Draw(t, "oldest"), Limit: rapid.IntRange(0, 5).Draw(t, "limit"),
 	}
 	if rapid.Bool().Draw(t, "by id") {
 		q.ID = drawID(t)
