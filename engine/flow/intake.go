@@ -82,6 +82,10 @@ func (f *Flow) turn(ctx context.Context, s *source, list []*chunk) ([]*chunk, er
 	s.pending = append(s.pending, list...)
 	s.mu.Unlock()
 	if err == nil {
+		f.well(s)
+		return list, nil
+	}
+	if ctx.Err() == nil && f.again(ask, s, err) {
 		return list, nil
 	}
 	s.over = true

@@ -45,6 +45,7 @@ type source struct {
 	last     chan struct{} // closed: the settler tells a last time
 	told     chan struct{} // closed: it has
 
+	trouble  atomic.Pointer[trouble] // nil = it works
 	measures *sourceMeasures
 	before   uint64 // events that were settled before this start
 	received atomic.Uint64

@@ -27,6 +27,9 @@ func (f *Flow) waits() []Wait {
 	if at := f.disk.full.Load(); at != 0 {
 		list = append(list, Wait{What: "sources", For: "room on the disk", Since: time.Unix(0, at), Why: f.disk.why(f.log.SnapshotSize())})
 	}
+	for _, s := range f.ends.Load().sources {
+		list = append(list, s.waits()...)
+	}
 	for _, s := range f.ends.Load().sinks {
 		if at := s.full.Load(); at != 0 {
 			list = append(list, Wait{What: "sources", For: "sink " + s.name, Since: time.Unix(0, at), Why: fmt.Sprintf("it is full: room for %d bytes is left", s.bounded.Room())})
