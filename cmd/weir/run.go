@@ -16,6 +16,7 @@ import (
 
 	"github.com/weir-project/weir/engine"
 	"github.com/weir-project/weir/engine/config"
+	"github.com/weir-project/weir/engine/derive"
 )
 
 // runOptions are the flags of run.
@@ -175,11 +176,14 @@ func summarize(st engine.Status, elapsed time.Duration) summary {
 		Routes:      []routeCount{},
 		Parked:      map[string]uint64{},
 	}
-	for _, source := range st.Sources {
+	for name, source := range st.Sources {
 		s.Before += source.Before
 		for outcome, n := range source.Outcomes {
 			s.Outcomes[outcome] += n
 			s.Events += n
+			if name == derive.Name {
+				s.Derived += n
+			}
 		}
 	}
 	if s.Seconds > 0 {

@@ -15,6 +15,7 @@ type summary struct {
 	Events      uint64            `json:"events"`     // settled in this run
 	Before      uint64            `json:"before"`     // settled by earlier runs
 	PerSecond   float64           `json:"per_second"` // events of this run
+	Derived     uint64            `json:"derived"`    // of events: emitted by routes
 	InFlight    uint64            `json:"in_flight"`  // received and not settled: they come again
 	Outcomes    map[string]uint64 `json:"outcomes"`   // what became of the events
 	DeadLetters map[string]uint64 `json:"dead_letters"`
@@ -41,6 +42,9 @@ func (s summary) print(w io.Writer) {
 	elapsed := time.Duration(s.Seconds * float64(time.Second))
 	fmt.Fprintf(w, "Ran for %s.\n\n", elapsed.Round(time.Millisecond))
 	row(w, "events", s.Events, fmt.Sprintf("new, %s a second; %s before this run", thousands(uint64(s.PerSecond)), thousands(s.Before)))
+	if s.Derived > 0 {
+		row(w, "of these derived", s.Derived, "emitted by routes")
+	}
 	for _, name := range s.outcomes() {
 		row(w, "  "+name, s.Outcomes[name], "")
 	}
