@@ -41,6 +41,7 @@ var benches = []bench{
 	{"journal", true, journal.Run},
 	{"pipeline", true, pipeline.Run},
 	{"http", true, http.Run},
+	{"observe", true, pipeline.Observe},
 }
 
 func main() {

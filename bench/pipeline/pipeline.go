@@ -49,13 +49,15 @@ type run struct {
 	events            string
 	wasm              bool
 	maxIDs            int
+	observer          *observer // nil = nobody looks
 }
 
 // usage is what a run took.
 type usage struct {
-	wall   time.Duration
-	memory float64 // peak resident bytes
-	lines  lineSet
+	wall      time.Duration
+	processor time.Duration // of all its threads
+	memory    float64       // peak resident bytes
+	lines     lineSet
 }
 
 // Run measures.
@@ -202,9 +204,13 @@ func (r run) once() (u usage, err error) {
 		return u, fmt.Errorf("bench pipeline: %w", err)
 	}
 	memory := watchMemory(cmd.Process.Pid)
+	if r.observer != nil {
+		defer r.observer.scrape(filepath.Join(dir, "data"))()
+	}
 	stop := time.AfterFunc(runLimit, func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
 	u.wall, u.memory = time.Since(start), memory()
+	u.processor = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if !stop.Stop() {
 		return u, fmt.Errorf("bench pipeline: weir did not end within %v", runLimit)
 	}
@@ -222,7 +228,10 @@ func (r run) configuration(dir, out string) []byte {
 	types := strings.Join(workload.Wanted.Types, ", ")
 	service := workload.Wanted.Service
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "version: 1\nnode: {data: %q, log: {level: warn}, limits: {in_flight: 50_000}}\n", filepath.Join(dir, "data"))
+	fmt.Fprintf(&b, "version: 1\nnode:\n  data: %q\n  log: {level: warn}\n  limits: {in_flight: 50_000}\n", filepath.Join(dir, "data"))
+	if r.observer != nil {
+		fmt.Fprintf(&b, "  trace: {endpoint: %q, ratio: %v}\n", r.observer.receiver.URL+"/v1/traces", traceRatio)
+	}
 	fmt.Fprintf(&b, "sources:\n  events:\n    file: {path: %q}\n    codec: cloudevents\n", r.events)
 	fmt.Fprintf(&b, "    dedup: {window: 1h, max_ids: %d}\n", r.maxIDs)
 	if r.wasm {

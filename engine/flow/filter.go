@@ -264,7 +264,7 @@ func (c *chunk) mayNack(it *item) bool { return c.source.nacks && !c.several(it)
 func (l *lane) nack(r ref, reason string) {
 	it, c := r.item(), r.c
 	if e := traceOf(it); e != nil {
-		l.traceNacked(e, reason)
+		l.traceNacked(e, r, reason)
 	}
 	l.release(r)
 	c.source.settleMu.Lock()

@@ -49,9 +49,6 @@ func (l *lane) doneWith(c *chunk) {
 // run takes the batch, whose events are of one chunk, through all stages.
 func (l *lane) run(ctx context.Context) {
 	l.skip()
-	if l.f.cfg.Tracer != nil {
-		l.sample()
-	}
 	l.refuse()
 	l.claim()
 	l.filter(ctx)

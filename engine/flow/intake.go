@@ -38,7 +38,7 @@ func (f *Flow) intake(ctx context.Context, s *source) error {
 // work is one worker: in its turn it asks the source for a chunk, and then scans the
 // chunk beside the others, while the bytes are still in its core's cache.
 func (f *Flow) work(ctx context.Context, s *source) error {
-	sc := scanner{lanes: len(f.lanes), now: f.cfg.Now}
+	sc := scanner{tracer: f.cfg.Tracer, lanes: len(f.lanes), now: f.cfg.Now}
 	for {
 		chunks, err := f.turn(ctx, s, sc.chunks[:0])
 		for _, c := range chunks {

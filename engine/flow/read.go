@@ -49,6 +49,9 @@ func (s *scanner) read(c *chunk, it *item, doc []byte, l *layout) {
 	s.verify(c, it, doc, l)
 	s.identify(c, it, doc, l)
 	s.keep(c, it, doc, l) // dead letters carry the key as well
+	if s.tracer != nil {
+		s.sample(c, it, doc, l)
+	}
 	if it.fault != 0 {
 		return
 	}

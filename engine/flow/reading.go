@@ -36,7 +36,7 @@ type reading struct {
 	identity []int        // indices in fields; nil = source and id
 	version  int          // index in fields
 	kept     []int        // indices in fields of what lanes need: the key, then each plug-in's slots
-	trace    int          // index in kept of the traceparent, -1 = not kept
+	trace    int          // index in fields of the traceparent, -1 = nobody asks
 	plugins  []int        // by plug-in: where its slots begin in kept
 	steps    [][]int      // by early step and slot of its template: index in kept, -1 = no field
 	dedup    *config.Dedup
@@ -200,8 +200,7 @@ func (r *reading) want(g *Generation, s *config.Source) {
 		}
 	}
 	if r.trace = -1; g.traced {
-		r.trace = len(r.kept)
-		r.kept = append(r.kept, add(traceField))
+		r.trace = add(traceField)
 	}
 	r.wantSteps(g, func(path field.Path) int { return add(path.String()) })
 }

@@ -11,11 +11,13 @@ import (
 	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/field"
 	"github.com/weir-project/weir/engine/pattern"
+	"github.com/weir-project/weir/engine/trace"
 )
 
 // scanner turns chunks into items: everything that needs no order. One a
 // goroutine; its scratch memory is reused from event to event.
 type scanner struct {
+	tracer trace.Tracer // nil = no event is traced
 	lanes  int
 	now    func() time.Time
 	values field.Values

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/engine/dispatch"
+	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/engine/field"
 	"github.com/weir-project/weir/engine/journal"
 	"github.com/weir-project/weir/engine/trace"
@@ -13,34 +14,32 @@ import (
 // This file notes what becomes of the events that the tracer samples. Everything here
 // is reached only where there is a tracer.
 
-// traceField is what a reading keeps for the tracer.
+// traceField is what readings have for the tracer.
 const traceField = "traceparent"
 
 // spread makes a hash of an ordinal, for events whose identity was not found.
 const spread = 0x9e3779b97f4a7c15
 
-// sample begins the traces of those events of the batch that are sampled.
-func (l *lane) sample() {
-	now := time.Now()
-	for _, r := range l.batch {
-		it, c := r.item(), r.c
-		var parent []byte
-		if at := c.reading.trace; at >= 0 && it.fault == 0 {
-			if v, b := c.field(it, at); v.Kind == field.String {
-				parent = b
-			}
+// sample begins the trace of an event that was just read, if it is sampled. An event
+// that could not be read is not.
+func (s *scanner) sample(c *chunk, it *item, doc []byte, l *layout) {
+	var parent []byte
+	if at := c.reading.trace; at >= 0 && s.get(l, at).Kind == field.String {
+		if parent = s.bytes(l, doc, at); len(parent) < 3 || parent[2] != '-' {
+			made, _ := event.TraceParent(string(parent)) // X-Ray's form
+			parent = []byte(made)
 		}
-		hash := it.hi
-		if it.flags&flagIdentified == 0 {
-			hash = it.ordinal * spread
-		}
-		if !l.f.cfg.Tracer.Sample(parent, hash) {
-			continue
-		}
-		e := &trace.Event{Parent: string(parent), ID: string(c.id(it)), Source: c.source.name, Partition: c.Partition, Received: c.at}
-		e.Add(trace.Step{Kind: trace.Receive, Began: c.at, Ended: now})
-		it.more().trace = e
 	}
+	hash := it.hi
+	if it.flags&flagIdentified == 0 {
+		hash = it.ordinal * spread
+	}
+	if !s.tracer.Sample(parent, hash) {
+		return
+	}
+	e := &trace.Event{Parent: string(parent), Source: c.source.name, Partition: c.Partition, Received: c.at}
+	e.Add(trace.Step{Kind: trace.Receive, Began: c.at, Ended: time.Now()})
+	it.more().trace = e
 }
 
 // traceOf is the trace of an event, nil where it is not sampled.
@@ -83,7 +82,7 @@ func (l *lane) traceEnded(e *trace.Event, j *dispatch.Job, sink string) {
 func (l *lane) traceRecord(t *ticket, e *trace.Event, r ref) {
 	it, c := r.item(), r.c
 	now := time.Now()
-	e.Outcome, e.Reason = it.outcome.String(), it.reason
+	e.ID, e.Outcome, e.Reason = string(c.id(it)), it.outcome.String(), it.reason
 	for _, route := range c.routesOf(it) {
 		e.Routes = append(e.Routes, l.routeName(c.gen, route))
 	}
@@ -99,8 +98,8 @@ func (l *lane) traceRecord(t *ticket, e *trace.Event, r ref) {
 }
 
 // traceNacked ends the trace of an event that is given back.
-func (l *lane) traceNacked(e *trace.Event, reason string) {
-	e.Outcome, e.Reason, e.Ended = "nacked", reason, time.Now()
+func (l *lane) traceNacked(e *trace.Event, r ref, reason string) {
+	e.ID, e.Outcome, e.Reason, e.Ended = string(r.c.id(r.item())), "nacked", reason, time.Now()
 	l.f.cfg.Tracer.Done(e)
 }
 

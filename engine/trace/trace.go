@@ -40,7 +40,7 @@ type Kind string
 
 // The kinds of steps.
 const (
-	Receive Kind = "receive" // from receipt to the lane: decode, validate, match
+	Receive Kind = "receive" // from receipt until it was read: decode, validate
 	Plugin  Kind = "plugin"  // a call with the batch in which the event was
 	Deliver Kind = "deliver" // from the first offer to a sink until it arrived or was given up
 	Commit  Kind = "commit"  // from the record until it was durable

@@ -22,11 +22,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/sdk/resource"
-	sdk "go.opentelemetry.io/otel/sdk/trace"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	resource "go.opentelemetry.io/proto/otlp/resource/v1"
+	proto "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/weir-project/weir/engine/trace"
 )
@@ -62,7 +62,7 @@ func (c *Config) Validate() error {
 
 // Sizes of what is sent at once.
 const (
-	batchSpans = 512
+	batchSpans = 2048
 	batchWait  = time.Second // how long the first event of a batch waits for others
 	warnEvery  = time.Minute // between two words about what was dropped
 )
@@ -72,9 +72,9 @@ type Exporter struct {
 	cfg      Config
 	below    uint64 // events whose hash is lower are traced
 	queue    chan *trace.Event
-	exporter *otlptrace.Exporter
-	provider *sdk.TracerProvider
-	spans    spans
+	client   otlptrace.Client
+	resource *resource.Resource
+	spans    []*proto.Span // the loop's: to be sent
 
 	sent, dropped, failed atomic.Uint64
 
@@ -98,16 +98,13 @@ func Start(cfg Config) (*Exporter, error) {
 	if name, value, ok := strings.Cut(cfg.Header, ":"); ok {
 		options = append(options, otlptracehttp.WithHeaders(map[string]string{strings.TrimSpace(name): strings.TrimSpace(value)}))
 	}
-	exporter, err := otlptrace.New(context.Background(), otlptracehttp.NewClient(options...))
-	if err != nil {
+	x := &Exporter{
+		cfg: cfg, queue: make(chan *trace.Event, cfg.Queue), client: otlptracehttp.NewClient(options...), below: threshold(cfg.Ratio),
+		resource: &resource.Resource{Attributes: []*common.KeyValue{text("service.name", cfg.Service), text("service.version", cfg.Version)}},
+	}
+	if err := x.client.Start(context.Background()); err != nil {
 		return nil, fmt.Errorf("otlp: %w", err)
 	}
-	x := &Exporter{cfg: cfg, queue: make(chan *trace.Event, cfg.Queue), exporter: exporter, below: threshold(cfg.Ratio)}
-	x.provider = sdk.NewTracerProvider(
-		sdk.WithSampler(sdk.AlwaysSample()), // the engine has sampled
-		sdk.WithSpanProcessor(&x.spans),
-		sdk.WithResource(resource.NewSchemaless(attribute.String("service.name", cfg.Service), attribute.String("service.version", cfg.Version))),
-	)
 	var ctx context.Context
 	ctx, x.cancel = context.WithCancel(context.Background())
 	x.work.Go(func() { x.loop(ctx) })
@@ -167,6 +164,9 @@ func (x *Exporter) Done(e *trace.Event) {
 	}
 }
 
+// scope names who made the spans.
+var scope = &common.InstrumentationScope{Name: "github.com/weir-project/weir"}
+
 // Stats may be called at any time.
 func (x *Exporter) Stats() trace.Stats {
 	return trace.Stats{Sent: x.sent.Load(), Dropped: x.dropped.Load(), Failed: x.failed.Load(), Queued: len(x.queue), Queue: cap(x.queue)}
@@ -174,16 +174,17 @@ func (x *Exporter) Stats() trace.Stats {
 
 // loop sends batches until the queue is closed and empty.
 func (x *Exporter) loop(ctx context.Context) {
+	maker := newMaker()
 	timer := time.NewTimer(batchWait)
 	timer.Stop()
 	for e := range x.queue {
-		x.span(e)
+		x.spans = maker.appendSpans(x.spans, e)
 		timer.Reset(batchWait)
-		for full := false; !full && len(x.spans.list) < batchSpans; {
+		for full := false; !full && len(x.spans) < batchSpans; {
 			select {
 			case e, ok := <-x.queue:
 				if full = !ok; ok {
-					x.span(e)
+					x.spans = maker.appendSpans(x.spans, e)
 				}
 			case <-timer.C:
 				full = true
@@ -196,14 +197,17 @@ func (x *Exporter) loop(ctx context.Context) {
 
 // send exports what was collected, once: the client retries by itself.
 func (x *Exporter) send(ctx context.Context) {
-	list := x.spans.list
-	x.spans.list = nil
-	err := x.exporter.ExportSpans(ctx, list)
+	n := uint64(len(x.spans))
+	err := x.client.UploadTraces(ctx, []*proto.ResourceSpans{{
+		Resource: x.resource, ScopeSpans: []*proto.ScopeSpans{{Scope: scope, Spans: x.spans}},
+	}})
+	clear(x.spans)
+	x.spans = x.spans[:0]
 	if err == nil {
-		x.sent.Add(uint64(len(list)))
+		x.sent.Add(n)
 		return
 	}
-	x.failed.Add(uint64(len(list)))
+	x.failed.Add(n)
 	if now := time.Now(); now.Sub(x.warned) > warnEvery {
 		x.warned = now
 		x.cfg.Log.Warn("traces are not taken", "endpoint", x.cfg.Endpoint, "spans", x.failed.Load(), "events dropped", x.dropped.Load(), "error", err)
@@ -221,5 +225,5 @@ func (x *Exporter) Close(ctx context.Context) error {
 	defer context.AfterFunc(ctx, x.cancel)()
 	x.work.Wait()
 	x.cancel()
-	return errors.Join(x.provider.Shutdown(context.WithoutCancel(ctx)), x.exporter.Shutdown(context.WithoutCancel(ctx)))
+	return x.client.Stop(context.WithoutCancel(ctx))
 }
