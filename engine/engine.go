@@ -214,7 +214,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		return errors.Join(err, e.Close())
 	}
 	defer e.program.Close()
-	return errors.Join(e.flow.Run(ctx), e.closePlugins())
+	stop := e.followRegistry(ctx)
+	err := e.flow.Run(ctx)
+	stop()
+	return errors.Join(err, e.closePlugins())
 }
 
 // Reenter sends events that were in the data path before into it again: read as the

@@ -10,7 +10,7 @@ import (
 // what was understood, so that comments, order and spelling do not count.
 // They cover secrets, so that a rotated one shows.
 func (p *Plan) digest() error {
-	parts := []any{p.Node, p.Routes, p.Unmatched, p.Journal, p.DeadLetters.Keep, p.DeadLetters.Max}
+	parts := []any{p.Node, p.Routes, p.Unmatched, p.Journal, p.Registry, p.DeadLetters.Keep, p.DeadLetters.Max}
 	var err error
 	for i := range p.Sources {
 		s := &p.Sources[i]

@@ -170,6 +170,7 @@ func (f *file) read(o Options) {
 		f.add(root.at, "", "version is missing", "begin the file with: version: 1")
 	}
 	f.readIncluded()
+	f.readRegistered()
 	f.sort()
 	f.complete(root)
 	f.check(root)

@@ -30,6 +30,7 @@ type Plan struct {
 	Sinks       []Sink
 	DeadLetters DeadLetters
 	Journal     Journal
+	Registry    Registry
 
 	// Warnings are findings that do not keep the plan from running, such as a
 	// sink that no route uses.
@@ -218,8 +219,23 @@ type Journal struct {
 	To   []string // sinks that get it as events
 }
 
+// Registry is where services say which events they want; see package registry.
+type Registry struct {
+	URL     string // "" = none
+	Every   time.Duration
+	Timeout time.Duration
+	Token   string // secret
+	Max     int64  // bytes of a list
+	From    []string
+	Codec   []string
+}
+
 // Defaults of what a file does not say.
 const (
+	DefaultRegistryEvery   = 30 * time.Second
+	DefaultRegistryTimeout = 10 * time.Second
+	DefaultRegistryMax     = 1 << 20
+
 	DefaultData          = "./weir-data"
 	DefaultEvent         = 1 << 20
 	DefaultInFlight      = 10_000

@@ -36,7 +36,8 @@ func (f *file) reader() reader {
 			member{name: "max", doc: "How much on disk; default 10GiB.", reader: size(&p.Journal.Max, 1<<20, maxBytes)},
 			member{name: "to", doc: "Sinks that get it as events.", reader: f.names(&p.Journal.To, "sink")},
 		)},
-		later("fences"), later("registry"), later("templates"),
+		{name: "registry", doc: "Where services say which events they want.", reader: f.registryReader()},
+		later("fences"), later("templates"),
 	}
 	return object(append(members, f.parts()...)...)
 }
