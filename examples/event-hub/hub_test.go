@@ -200,7 +200,9 @@ func TestExample(t *testing.T) {
 	services, err := os.ReadFile("services.json")
 	must(t, err)
 
-	one := func(w http.ResponseWriter) { _, _ = io.WriteString(w, `[{"name":"kitchen","queue":["order:created"]}]`) }
+	one := func(w http.ResponseWriter) {
+		_, _ = io.WriteString(w, `[{"name":"kitchen","queue":["order:created"]}]`)
+	}
 	registry.answer.Store(&one)
 	h.start()
 	until(t, "the kitchen has a queue", func() bool { return h.has("hub.kitchen.queue") })
