@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -221,4 +223,71 @@ func TestExportTellsWhatItMissed(t *testing.T) {
 			t.Errorf("%+v; %d lines, %d gaps", st, lines, gaps)
 		}
 	})
+}
+
+// TestExportSurvivesCrashesI1I5: wherever the power goes, a local sink of journal.to ends
+// with each line of the journal once.
+func TestExportSurvivesCrashesI1I5(t *testing.T) {
+	world := func() *world {
+		w := newWorld(t, 40)
+		w.yaml += "  index: {file: {path: index.ndjson}}\njournal: {to: [index]}\n"
+		return w
+	}
+	probe := world()
+	count := vfs.NewFaults(probe.mem, vfs.Fault{})
+	must(t, probe.run(count))
+	must(t, bijection(probe.mem, 48+4))
+	step := uint64(9)
+	if *sweepAll {
+		step = 1
+	}
+	t.Logf("seed %d, %d operations", *seedFlag, count.Ops())
+	for k := uint64(1); k <= count.Ops(); k += step {
+		w := world()
+		if err := w.run(vfs.NewFaults(w.mem, vfs.Fault{At: k})); errors.Is(err, errHang) {
+			t.Fatalf("operation %d: %v", k, err)
+		}
+		after := w.mem.Crash(*seedFlag + k)
+		if err := w.run(after); err != nil {
+			t.Fatalf("operation %d: the next start failed: %v", k, err)
+		}
+		if err := errors.Join(w.check(after), bijection(after, 48+4)); err != nil {
+			t.Fatalf("operation %d: %v", k, err)
+		}
+	}
+}
+
+// bijection wants each line of the journal once among the exported ones, and no others.
+func bijection(mem *vfs.Mem, least int) error {
+	j, closeJournal, err := journal.Look(mem, "/w/data", nil)
+	if err != nil {
+		return err
+	}
+	list, err := j.All(context.Background(), journal.Query{Oldest: true})
+	if err := errors.Join(err, closeJournal()); err != nil {
+		return err
+	}
+	if len(list) < least {
+		return fmt.Errorf("the journal has %d lines, want %d", len(list), least)
+	}
+	events, err := linesIn(mem, "/w/index.ndjson")
+	if err != nil {
+		return err
+	}
+	seen := map[string]int{}
+	for _, text := range events {
+		seen[idOf([]byte(text))]++
+	}
+	var errs []error
+	for _, l := range list {
+		id := fmt.Sprintf("weir.journal/%016x-%d-%d", j.Identity(), l.Record, l.Entry)
+		if seen[id] != 1 {
+			errs = append(errs, fmt.Errorf("%s, of %s %s, stands there %d times", id, l.ID, l.Outcome, seen[id]))
+		}
+		delete(seen, id)
+	}
+	for id := range seen {
+		errs = append(errs, fmt.Errorf("%s is no line of the journal", id))
+	}
+	return errors.Join(errs...)
 }

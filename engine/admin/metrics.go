@@ -114,6 +114,11 @@ var metrics = func() []metric {
 		{"weir_commit_log_bytes", "Bytes of the commit log's segments.", gauge, nil},
 		{"weir_commit_last_snapshot_timestamp_seconds", "When the last snapshot of this run ended, in seconds since 1970.", gauge, nil},
 
+		{"weir_journal_export_behind_records", "Records of the commit log that a sink of journal.to has not got yet.", gauge, of("sink")},
+		{"weir_journal_exported_total", "Lines of the journal that arrived there.", counter, of("sink")},
+		{"weir_journal_export_lost_records_total", "Records that the journal let go before.", counter, of("sink")},
+		{"weir_journal_export_refused_total", "Lines that the sink will never take.", counter, of("sink")},
+
 		{"weir_trace_spans_total", "Spans that the receiver of traces took.", counter, nil},
 		{"weir_trace_failed_spans_total", "Spans that it did not take.", counter, nil},
 		{"weir_trace_dropped_events_total", "Traced events that found the queue full.", counter, nil},
@@ -188,6 +193,12 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		p.set("weir_dead_letters_total", float64(n), reason)
 	}
 	p.commit(&engine)
+	for name, x := range engine.Exports {
+		p.set("weir_journal_export_behind_records", float64(x.Behind), name)
+		p.set("weir_journal_exported_total", float64(x.Exported), name)
+		p.set("weir_journal_export_lost_records_total", float64(x.Lost), name)
+		p.set("weir_journal_export_refused_total", float64(x.Refused), name)
+	}
 	p.admin()
 }
 

@@ -51,6 +51,7 @@ func busy(t *testing.T) *engineAt {
 			"out": {Local: true, Delivered: 8, Room: 4096},
 		},
 		Routes: map[string]uint64{"eu": 6, "us": 2}, DeadLetters: map[string]uint64{"invalid_json": 1},
+		Exports: map[string]flow.ExportStatus{"out": {Behind: 1, Exported: 2}},
 		Commit:  commit.Stats{Queued: 1, Queue: 1024, Groups: 10, Tickets: 20, Write: d, Size: d, Snapshot: at},
 		Lanes:   []flow.LaneStatus{{Chunks: 1, MaxChunks: 1024, Records: 2, MaxRecords: 24}},
 		Plugins: map[string]flow.PluginStatus{"vip": {Version: "1.0.0", Digest: "abc", Events: 8, Passed: 7, Failed: 1, Traps: 1, Calls: d}},

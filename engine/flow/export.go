@@ -47,6 +47,7 @@ const (
 	exportRetry  = time.Second // until a batch that could not be begun is tried again
 	exportEvery  = time.Second // between looks whether journal.to has changed
 	exportPoll   = 100 * time.Millisecond
+	finishPoll   = 5 * time.Millisecond
 	exportFinish = 5 * time.Second  // what exporters may take to catch up when the flow ends
 	exportKeys   = 0x6a6f75726e616c // keeps keys of exports apart from those of events
 )
@@ -114,9 +115,12 @@ func (f *Flow) startExports() (finish func()) {
 			cancel()
 			<-done
 		}()
+		if len(f.gen.Load().plan.Journal.To) == 0 {
+			return
+		}
 		limit := time.NewTimer(min(exportFinish, f.cfg.DrainLimit))
 		defer limit.Stop()
-		end := f.journal.End()
+		end := f.settledEnd()
 		for !f.exportedUpTo(end) {
 			select {
 			case <-limit.C:
@@ -124,21 +128,33 @@ func (f *Flow) startExports() (finish func()) {
 				return
 			case <-f.life.Done():
 				return
-			case <-time.After(exportPoll):
+			case <-time.After(finishPoll):
 			}
 		}
 	}
 }
 
-// exportedUpTo says whether all exporters have read up to an ordinal and sent that.
+// settledEnd is where the journal ends with all events that are settled now. The log
+// tells of a group before the group can be read: two empty tickets later, it can.
+func (f *Flow) settledEnd() uint64 {
+	for range 2 {
+		done := make(chan error, 1)
+		if f.log.Submit(f.life, &commit.Ticket{Committed: func(err error) { done <- err }}) != nil || <-done != nil {
+			break // the flow has failed, and nothing is exported any more
+		}
+	}
+	return f.journal.End()
+}
+
+// exportedUpTo says whether all before an ordinal has arrived in all sinks of journal.to.
 func (f *Flow) exportedUpTo(end uint64) bool {
 	all := f.exports.status()
 	for _, name := range f.gen.Load().plan.Journal.To {
-		if st, ok := all[name]; !ok || st.Behind > 0 || !st.Since.IsZero() {
+		if st := all[name]; st.upTo < end {
 			return false
 		}
 	}
-	return f.journal.End() >= end
+	return true
 }
 
 // run exports until ctx ends.
@@ -170,7 +186,7 @@ func (x *exporter) begin(ctx context.Context) error {
 		}
 	}
 	x.reader = x.f.journal.Reader(at)
-	x.f.exports.note(x.sink, func(st *ExportStatus) { st.Behind = x.behind() })
+	x.f.exports.note(x.sink, func(st *ExportStatus) { st.Behind, st.upTo = x.behind(), at })
 	return nil
 }
 
@@ -199,7 +215,7 @@ func (x *exporter) step(ctx context.Context) error {
 		}
 	}
 	if len(entries) == 0 {
-		x.f.exports.note(x.sink, func(st *ExportStatus) { st.Behind = x.behind() })
+		x.f.exports.note(x.sink, func(st *ExportStatus) { st.Behind, st.upTo = x.behind(), x.reader.Position() })
 		if x.behind() > 0 {
 			return nil
 		}
@@ -217,7 +233,8 @@ func (x *exporter) step(ctx context.Context) error {
 		return err
 	}
 	x.f.exports.note(x.sink, func(st *ExportStatus) {
-		st.Exported, st.Since, st.Behind = st.Exported+uint64(len(entries)), time.Time{}, x.behind()
+		st.Exported, st.Since = st.Exported+uint64(len(entries)), time.Time{}
+		st.Behind, st.upTo = x.behind(), x.reader.Position()
 	})
 	return nil
 }

@@ -28,6 +28,8 @@ type ExportStatus struct {
 	Lost     uint64    // records that the journal let go before they were exported, since the start
 	Refused  uint64    // lines that the sink or its codec will never take, since the start
 	Since    time.Time // when the batch under way was begun; zero = none is
+
+	upTo uint64 // all before this ordinal has arrived
 }
 
 var errExports = errors.New("not a snapshot of journal exports")
