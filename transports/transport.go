@@ -115,7 +115,8 @@ type ChunkSource interface {
 	ReceiveChunk(ctx context.Context, c *Chunk, wait time.Duration) error
 }
 
-// Extender is an optional power of sources with leases.
+// Extender is an optional power of sources with leases. The engine extends what it
+// still works on when half of the lease is over, beside the other calls.
 type Extender interface {
 	// Extend makes the leases of deliveries begin anew. It returns nil, or one error
 	// a delivery; ErrNotHeld where the lease is lost.

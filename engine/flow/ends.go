@@ -129,6 +129,9 @@ func (s *source) take(end transports.Source) {
 	s.chunks, _ = end.(transports.ChunkSource)
 	s.brokerKeeps = end.Capabilities().Positions == transports.KeptByBroker
 	s.nacks = end.Capabilities().Nack
+	if e, ok := end.(transports.Extender); ok {
+		s.leases = newLeases(e)
+	}
 }
 
 // openSource opens a source where its partitions stand.

@@ -115,6 +115,7 @@ func (f *Flow) receive(ctx context.Context, s *source, c *chunk, list []*chunk) 
 // another partition follows in chunks of its own.
 func (f *Flow) receiveDeliveries(ctx context.Context, s *source, c *chunk, list []*chunk) ([]*chunk, error) {
 	deliveries, err := s.end.Receive(ctx, receiveMax, receiveWait)
+	s.leases.hold(deliveries)
 	if len(deliveries) == 0 {
 		f.recycle(c)
 		return list, err

@@ -45,6 +45,7 @@ type source struct {
 	last     chan struct{} // closed: the settler tells a last time
 	told     chan struct{} // closed: it has
 
+	leases   *leases                 // nil = it has none
 	trouble  atomic.Pointer[trouble] // nil = it works
 	measures *sourceMeasures
 	before   uint64 // events that were settled before this start
@@ -140,6 +141,13 @@ func (s *source) quiet() bool { return s.chunksHeld.Load() == 0 && s.events.Load
 // settler tells one source what is settled, until s.last is closed; then a last time.
 func (f *Flow) settler(ctx context.Context, s *source) {
 	defer close(s.told)
+	if s.leases != nil {
+		extending, stop := context.WithCancel(ctx)
+		var wait sync.WaitGroup
+		wait.Go(func() { f.extend(extending, s) })
+		defer wait.Wait()
+		defer stop()
+	}
 	for last := false; !last; {
 		select {
 		case <-s.bell:
@@ -163,6 +171,7 @@ func (f *Flow) settleNow(ctx context.Context, s *source) {
 	}
 	began := time.Now()
 	errs := s.end.Settle(ctx, list)
+	s.leases.settled(list)
 	s.measures.told(began, list, errs)
 	for i, err := range errs {
 		if err != nil && !errors.Is(err, transports.ErrNotHeld) {
