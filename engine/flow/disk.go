@@ -20,6 +20,9 @@ type disk struct {
 	free  atomic.Int64 // bytes left on its device
 	full  atomic.Int64 // since when sources wait, in nanoseconds since 1970; 0 = they do not
 	blind atomic.Bool  // the last look failed
+
+	taken atomic.Int64  // bytes received since the last look
+	bell  chan struct{} // rung when so many were that it is time for a look
 }
 
 // Parts of the disk limit that are left free.
@@ -27,6 +30,7 @@ const (
 	diskMargin  = 16        // this part of the limit, for what comes between two looks
 	maxMargin   = 512 << 20 // bytes of it at most
 	freeMargin  = 128 << 20 // bytes of it that are to be free on the disk, at most
+	diskTaken   = 8         // so much of the margin may be received between two looks
 	diskRelief  = 4         // sources go on when this part of the margin is free again
 	snapshotsUp = 2         // snapshots that there is room for
 	diskFiles   = 1 << 20   // of the data folder that are counted; more is an error
@@ -42,8 +46,20 @@ func (d *disk) keptFree(snapshot int64) int64 {
 	return min(d.margin(), freeMargin) + snapshotsUp*snapshot
 }
 
+// took counts what was received: a fast source must not fill the disk between looks.
+func (d *disk) took(bytes int) {
+	if d.taken.Add(int64(bytes)) < d.margin()/diskTaken {
+		return
+	}
+	select {
+	case d.bell <- struct{}{}:
+	default:
+	}
+}
+
 // look measures, and says whether sources must wait.
 func (d *disk) look(f *Flow) {
+	d.taken.Store(0)
 	files := diskFiles
 	used, err := usedBytes(f.cfg.FS, f.node.Data, &files)
 	free, freeErr := f.cfg.FS.Free(f.node.Data)

@@ -208,6 +208,7 @@ func (f *Flow) received(s *source, c *chunk) *chunk {
 	c.gen = f.gen.Load()
 	c.reading = c.gen.readingOf(c)
 	c.bytes = int64(cap(c.Data))
+	f.disk.took(len(c.Data))
 	s.measures.received(c)
 	s.chunksHeld.Add(1)
 	s.unhanded.Add(1)

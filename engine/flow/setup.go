@@ -155,7 +155,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 		cfg: cfg, node: g.plan.Node, positions: newPositions(), broken: make(chan struct{}),
 		parks:  map[string]*dispatch.Park{},
 		room:   room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
-		askers: crew{gone: make(chan struct{})}, disk: disk{limit: limits.Disk},
+		askers: crew{gone: make(chan struct{})}, disk: disk{limit: limits.Disk, bell: make(chan struct{}, 1)},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
 	f.patience, f.hurry = context.WithCancel(f.life)

@@ -67,6 +67,8 @@ func (f *Flow) upkeep() (stop func()) {
 		defer retention.Stop()
 		for {
 			select {
+			case <-f.disk.bell:
+				f.disk.look(f)
 			case <-disk.C:
 				f.disk.look(f)
 				f.saveSuspects()
