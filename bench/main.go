@@ -22,6 +22,7 @@ import (
 	"github.com/weir-project/weir/bench/journal"
 	"github.com/weir-project/weir/bench/local"
 	"github.com/weir-project/weir/bench/pipeline"
+	"github.com/weir-project/weir/bench/reload"
 	"github.com/weir-project/weir/bench/report"
 	"github.com/weir-project/weir/bench/scan"
 	"github.com/weir-project/weir/bench/yardstick"
@@ -42,6 +43,7 @@ var benches = []bench{
 	{"pipeline", true, pipeline.Run},
 	{"http", true, http.Run},
 	{"observe", true, pipeline.Observe},
+	{"reload", true, reload.Run},
 }
 
 func main() {

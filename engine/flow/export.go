@@ -276,7 +276,7 @@ func (x *exporter) send(ctx context.Context, entries []transports.Entry) error {
 	g, s := f.gen.Load(), f.ends.Load().sink(x.sink)
 	g.enter(1)
 	f.swap.RUnlock()
-	defer g.left(1)
+	defer f.through(g)
 	if s == nil {
 		return fmt.Errorf("there is no sink %s", x.sink)
 	}

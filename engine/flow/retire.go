@@ -181,6 +181,9 @@ func (f *Flow) partEnd(ctx context.Context, s *sink) error {
 		s.joined = false
 	}
 	s.bounded.close()
+	s.tending.Lock()
+	defer s.tending.Unlock()
+	s.shut = true
 	return sinkError(s, "close: ", errors.Join(err, closeEnd(ctx, s.present())))
 }
 
