@@ -33,6 +33,7 @@
 //	holds QUEUE                  note what a queue of the memory transport has not been acked for
 //	file FILE SECTION            replace a file, or a plug-in, by what a section holds
 //	reload [SECTION]             put the configuration of a section to work
+//	config SECTION               what the next start or reload reads
 //	rollback                     go back to the one before
 //	unordered SECTION            compare a want section without regard to order
 //

@@ -180,6 +180,8 @@ func (w *world) step(line, verb, rest string) {
 			w.yaml = rest
 		}
 		w.reload(line, w.engine.Reload)
+	case "config":
+		w.yaml = rest
 	case "rollback":
 		w.reload(line, w.engine.Rollback)
 	case "unordered":
