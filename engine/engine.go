@@ -13,6 +13,7 @@ import (
 	"github.com/weir-project/weir/engine/derive"
 	"github.com/weir-project/weir/engine/flow"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/letters"
 	"github.com/weir-project/weir/engine/program"
 	"github.com/weir-project/weir/engine/trace"
 	"github.com/weir-project/weir/engine/vfs"
@@ -210,14 +211,19 @@ func (e *Engine) transport(name string) (transports.Transport, error) {
 // Run works until every source has ended and all is settled (nil), until ctx is done
 // and what was in flight is settled, or until something fails. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
+	return e.run(func() error {
+		stop := e.followRegistry(ctx)
+		defer stop()
+		return e.flow.Run(ctx)
+	})
+}
+
+func (e *Engine) run(work func() error) error {
 	if err := e.program.Start(programSinks(e.Plan())); err != nil {
 		return errors.Join(err, e.Close())
 	}
 	defer e.program.Close()
-	stop := e.followRegistry(ctx)
-	err := e.flow.Run(ctx)
-	stop()
-	return errors.Join(err, e.closePlugins())
+	return errors.Join(work(), e.closePlugins())
 }
 
 // Reenter sends events that were in the data path before into it again: read as the
@@ -225,6 +231,24 @@ func (e *Engine) Run(ctx context.Context) error {
 // when they are durable; they are settled later. It is for while Run works.
 func (e *Engine) Reenter(ctx context.Context, records []derive.Record) error {
 	return e.flow.Reenter(ctx, records)
+}
+
+// Do opens the engine as Run does, but asks no sources: work runs, and Do returns
+// when all that it set going is settled. An engine runs once.
+func (e *Engine) Do(ctx context.Context, work func(ctx context.Context) error) error {
+	return e.run(func() error { return e.flow.Do(ctx, work) })
+}
+
+// EachLetter visits the dead letters that are chosen, oldest first, until visit fails.
+// Where they are not kept in a local queue the error is a *letters.NotHere.
+func (e *Engine) EachLetter(ctx context.Context, filter *letters.Filter, visit func(*letters.Letter) error) error {
+	return e.flow.EachLetter(ctx, filter, visit)
+}
+
+// CarryLetters counts, redrives or drops dead letters. It returns when that is durable;
+// redriven ones are delivered later. It is for while Run or Do works, one order at a time.
+func (e *Engine) CarryLetters(ctx context.Context, o *letters.Order) (letters.Result, error) {
+	return e.flow.Carry(ctx, o)
 }
 
 // Close gives back what an engine holds that was made and is not to run: the data

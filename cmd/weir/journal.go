@@ -262,7 +262,10 @@ func oneLine(s string) string {
 // simply arrive.
 func whereAndWhy(l *journal.Line) string {
 	var parts []string
-	if l.Redelivered {
+	switch {
+	case l.Redelivered && len(l.Deliveries) > 0 && strings.HasPrefix(l.Deliveries[0].Sink, config.DeadLettersName+"/"):
+		parts = append(parts, "was a dead letter")
+	case l.Redelivered:
 		parts = append(parts, "was parked")
 	}
 	var route string

@@ -99,6 +99,7 @@ func (p *program) root() *cobra.Command {
 		p.journalCommand(),
 		p.explainCommand(),
 		p.tapCommand(),
+		p.dlqCommand(),
 		p.queueCommand(),
 		p.pluginCommand(),
 		p.patternCommand(),

@@ -115,6 +115,7 @@ func (s *Server) endpoints() []Endpoint {
 	list = append(list, s.healthEndpoints()...)
 	list = append(list, s.statusEndpoints()...)
 	list = append(list, s.reloadEndpoints()...)
+	list = append(list, s.letterEndpoints()...)
 	list = append(list, s.metricsEndpoint())
 	list = append(list, s.journalEndpoints()...)
 	return list

@@ -17,6 +17,7 @@
 //	| key str                                       flag 2
 //	| hop | number | root u64 u64 | cause str | correlation str | route str
 //	| event source str | n | envelope str{n}        flag 4: the event descends from another
+//	| attempts | route str | sink str              flag 8: it failed before
 //	| data, the rest
 //
 //	kind  1  a route emitted the event; flag 4 is set

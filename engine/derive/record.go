@@ -38,7 +38,11 @@ type Record struct {
 	Keyed   bool
 	Key     []byte // as sinks get it; nil = none
 	Lineage Lineage
-	Data    []byte // the event in its envelopes
+	// Attempts is how often the event failed before; with it, Route and Sink may say
+	// what it is for, of all that its source's events are for ("" = everything).
+	Attempts    uint32
+	Route, Sink string
+	Data        []byte // the event in its envelopes
 }
 
 // Lineage is how an event descends from one that came from outside. The zero value
@@ -70,6 +74,7 @@ const (
 	flagKeyed = 1 << iota
 	flagKey
 	flagLineage
+	flagAgain
 )
 
 // Append appends the record's bytes to dst.
@@ -84,6 +89,9 @@ func (r *Record) Append(dst []byte) []byte {
 	if r.Lineage.Derived() {
 		flags |= flagLineage
 	}
+	if r.Attempts > 0 {
+		flags |= flagAgain
+	}
 	b := append(dst, version<<4|byte(r.Kind), flags)
 	b = appendText(appendText(b, r.Source), r.Partition)
 	b = binary.AppendUvarint(b, r.Ordinal)
@@ -96,6 +104,10 @@ func (r *Record) Append(dst []byte) []byte {
 	}
 	if l := &r.Lineage; l.Derived() {
 		b = l.append(b)
+	}
+	if r.Attempts > 0 {
+		b = binary.AppendUvarint(b, uint64(r.Attempts))
+		b = appendText(appendText(b, r.Route), r.Sink)
 	}
 	return append(b, r.Data...)
 }
@@ -138,7 +150,7 @@ func Parse(b []byte) (Record, error) {
 		return r, fmt.Errorf("%w: version %d, want %d", ErrMalformed, b[0]>>4, version)
 	case r.Kind != Derived && r.Kind != Reentry:
 		return r, fmt.Errorf("%w: kind %d", ErrMalformed, r.Kind)
-	case flags&^(flagKeyed|flagKey|flagLineage) != 0:
+	case flags&^(flagKeyed|flagKey|flagLineage|flagAgain) != 0:
 		return r, fmt.Errorf("%w: flags %#x", ErrMalformed, flags)
 	case r.Kind == Derived && flags&flagLineage == 0:
 		return r, fmt.Errorf("%w: a derived event without its lineage", ErrMalformed)
@@ -154,6 +166,12 @@ func Parse(b []byte) (Record, error) {
 	}
 	if flags&flagLineage != 0 {
 		d.lineage(&r.Lineage)
+	}
+	if flags&flagAgain != 0 {
+		if r.Attempts = d.number32(); r.Attempts == 0 {
+			d.bad = true
+		}
+		r.Route, r.Sink = string(d.text()), string(d.text())
 	}
 	if d.bad {
 		return Record{}, fmt.Errorf("%w: %d bytes do not hold what they say", ErrMalformed, len(b))

@@ -42,6 +42,10 @@ func drawRecord(t *rapid.T) Record {
 	if r.Kind == Derived || rapid.Bool().Draw(t, "descends") {
 		r.Lineage = drawLineage(t)
 	}
+	if rapid.Bool().Draw(t, "again") {
+		r.Attempts = rapid.Uint32Min(1).Draw(t, "attempts")
+		r.Route, r.Sink = rapid.String().Draw(t, "route"), rapid.String().Draw(t, "sink")
+	}
 	return r
 }
 

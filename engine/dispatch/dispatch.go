@@ -117,9 +117,10 @@ type Ended struct {
 type Dispatcher struct {
 	cfg Config
 
-	mu    sync.Mutex // guards inbox
-	inbox []*Job
-	bell  chan struct{}
+	mu       sync.Mutex // guards inbox and expected
+	inbox    []*Job
+	expected []uint64 // keys of entries that others put into the park queue
+	bell     chan struct{}
 
 	orders chan *order // taken while nothing is written
 
@@ -166,6 +167,19 @@ func (d *Dispatcher) Offer(jobs ...*Job) {
 	d.stats.waiting.Add(int64(len(jobs)))
 	d.mu.Lock()
 	d.inbox = append(d.inbox, jobs...)
+	d.mu.Unlock()
+	select {
+	case d.bell <- struct{}{}:
+	default:
+	}
+}
+
+// Expect tells of an entry that somebody else is about to put into the park queue:
+// later jobs of its key go behind it.
+func (d *Dispatcher) Expect(key uint64, bytes int) {
+	d.cfg.Park.expect(bytes)
+	d.mu.Lock()
+	d.expected = append(d.expected, key)
 	d.mu.Unlock()
 	select {
 	case d.bell <- struct{}{}:
@@ -232,6 +246,10 @@ func (d *Dispatcher) accept(now time.Time) {
 	d.mu.Lock()
 	jobs := d.inbox
 	d.inbox = d.spare[:0]
+	for _, key := range d.expected {
+		d.parkedKeys[key]++
+	}
+	d.expected = d.expected[:0]
 	d.mu.Unlock()
 	for i, j := range jobs {
 		jobs[i] = nil

@@ -102,6 +102,13 @@ func (p *Park) FrameJob(dst []byte, j *Job, context []byte) []byte {
 	return segment.Frame(dst, b)
 }
 
+// FrameAgain appends a delivery that ended as a dead letter and is tried once more:
+// its attempts count on, its age begins anew. Tell the dispatcher before it is committed;
+// see Dispatcher.Expect.
+func (p *Park) FrameAgain(dst []byte, e *transports.Entry, key uint64, attempts int, now time.Time, context []byte) []byte {
+	return p.FrameJob(dst, &Job{Entry: *e, Key: key, Attempts: attempts, first: now}, context)
+}
+
 func appendString[S string | []byte](b []byte, s S) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s)))
 	return append(b, s...)

@@ -250,6 +250,18 @@ func (l *lane) result(it *item) journal.Outcome {
 // each calls do for every delivery of an event: its routes' sinks, or the
 // unmatched ones.
 func (l *lane) each(r ref, do func(route uint32, sink int)) {
+	if rec := r.c.record(r.item()); rec != nil && rec.Sink != "" {
+		l.every(r, func(route uint32, sink int) {
+			if r.c.gen.sinks[sink] == rec.Sink {
+				do(route, sink)
+			}
+		})
+		return
+	}
+	l.every(r, do)
+}
+
+func (l *lane) every(r ref, do func(route uint32, sink int)) {
 	it, c := r.item(), r.c
 	if it.flags&flagUnmatched != 0 {
 		for _, sink := range c.gen.unmatched {

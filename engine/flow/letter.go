@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-project/weir/engine/dispatch"
 	"github.com/weir-project/weir/engine/journal"
+	"github.com/weir-project/weir/engine/letters"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -25,18 +26,21 @@ type letter struct {
 
 // LetterType is the type of dead letters, which are CloudEvents. Their data is
 //
-//	{"reason", "detail", "source", "partition", "ordinal", "event_id", "generation",
+//	{"reason", "detail", "source", "partition", "ordinal", "sub", "event_id", "generation",
 //	 "route", "sink", "attempts", "lineage", "original" | "original_base64", "rendered" | "rendered_base64"}
 //
-// with route, sink, attempts, lineage and rendered only where they apply. Source,
+// with sub, route, sink, attempts, lineage and rendered only where they apply. Source,
 // partition and ordinal of a derived event are its root's; lineage is its
 // derive.Lineage.
-const LetterType = "weir.dead_letter"
+const LetterType = letters.Type
 
 // letter makes a dead letter of an event: part of its record where the sink of
 // dead letters is local, else a delivery that must arrive before the event is settled.
 func (l *lane) letter(r ref, w letter) {
 	it, g := r.item(), r.c.gen
+	if rec := r.c.record(it); rec != nil && rec.Attempts > 0 {
+		w.attempts = int(rec.Attempts) + max(w.attempts, 1) // it was a dead letter before
+	}
 	l.f.letterCounts.add(w.reason)
 	if w.sink != journal.NoRoute || w.route != journal.NoRoute {
 		l.note(r, journal.Note{Route: w.route, Sink: w.sink, Outcome: journal.Dead, Attempts: uint32(w.attempts), Reason: w.reason})
@@ -73,8 +77,8 @@ func (f *Flow) renderLetter(dst []byte, r ref, w *letter) []byte {
 	dst = f.letterHead(dst, letterID(r, w), w)
 	dst = append(dst, f.letterContext(r.c, r.item(), w.route)...)
 	var sink []byte
-	if w.sink != journal.NoRoute {
-		sink = append([]byte(`,"sink":`), appendJSON(nil, r.c.gen.sinks[w.sink])...)
+	if name := r.c.sinkOf(r.item(), w.sink); name != "" {
+		sink = append([]byte(`,"sink":`), appendJSON(nil, name)...)
 	}
 	return appendLetterTail(dst, sink, w)
 }
@@ -122,10 +126,10 @@ func appendLetterTail(b, context []byte, w *letter) []byte {
 // an object, each with a comma before it. Park queues carry it, since a parked
 // delivery may die long after its event left memory.
 func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
-	source, partition, ordinal := c.source.name, c.Partition, it.ordinal
+	source, partition, ordinal, sub := c.source.name, c.Partition, it.ordinal, it.sub
 	rec := c.record(it)
 	if rec != nil {
-		source, partition, ordinal = rec.Source, rec.Partition, rec.Ordinal
+		source, partition, ordinal, sub = rec.Source, rec.Partition, rec.Ordinal, rec.Sub
 	}
 	b := append([]byte(nil), `,"source":`...)
 	b = appendJSON(b, source)
@@ -133,13 +137,17 @@ func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
 	b = appendJSON(b, partition)
 	b = append(b, `,"ordinal":`...)
 	b = strconv.AppendUint(b, ordinal, 10)
+	if sub != 0 {
+		b = append(b, `,"sub":`...)
+		b = strconv.AppendUint(b, uint64(sub), 10)
+	}
 	b = append(b, `,"event_id":`...)
 	b = appendJSON(b, string(c.id(it)))
 	b = append(b, `,"generation":`...)
 	b = strconv.AppendUint(b, c.gen.Number, 10)
-	if route != journal.NoRoute {
+	if name := c.routeOf(it, route); name != "" {
 		b = append(b, `,"route":`...)
-		b = appendJSON(b, c.gen.routes[route].name)
+		b = appendJSON(b, name)
 	}
 	if rec != nil && rec.Lineage.Derived() {
 		b = append(append(b, `,"lineage":`...), rec.Lineage.JSON()...)

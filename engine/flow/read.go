@@ -226,6 +226,9 @@ func (s *scanner) route(c *chunk, it *item, doc []byte, l *layout) {
 			c.matched[i] = r.routes[c.matched[i]]
 		}
 	}
+	if rec := c.record(it); rec != nil && rec.Attempts > 0 && !c.again(it, rec, at) {
+		return
+	}
 	n := len(c.matched) - at
 	it.routeCount = uint16(n)
 	if n == 0 {

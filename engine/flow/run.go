@@ -32,7 +32,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	if err := f.announce(f.gen.Load()); err != nil {
 		return errors.Join(err, f.close(context.Background()))
 	}
-	for _, s := range f.ends.Load().sources {
+	for _, s := range f.asked() {
 		if err := f.openSource(ctx, s); err != nil {
 			return errors.Join(err, f.close(context.Background()))
 		}
@@ -87,13 +87,32 @@ func (f *Flow) ask(ctx context.Context) error {
 	defer context.AfterFunc(f.life, stop)()
 	f.asking = ctx
 	finish := f.askDerived(ctx)
+	var err error
 	f.askers.join()
-	for _, s := range f.ends.Load().sources {
+	for _, s := range f.asked() {
 		f.startSource(s)
 	}
 	f.running.Store(true)
-	f.askers.leave(nil)
+	if f.instead != nil {
+		err = f.instead(ctx)
+	}
+	f.askers.leave(err)
 	return errors.Join(f.askers.wait(), finish())
+}
+
+// asked are the sources that Run asks.
+func (f *Flow) asked() []*source {
+	if f.instead != nil {
+		return nil
+	}
+	return f.ends.Load().sources
+}
+
+// Do runs the flow without asking its sources: work runs, and Do returns when what
+// it added is settled.
+func (f *Flow) Do(ctx context.Context, work func(context.Context) error) error {
+	f.instead = work
+	return f.Run(ctx)
 }
 
 // announce writes what the indices in a generation's records stand for. It comes

@@ -93,6 +93,9 @@ type Flow struct {
 	running   atomic.Bool
 	disk      disk
 	poison    *poison.Watch
+	taken     taken                       // dead letters that were redriven or dropped
+	redriving sync.Mutex                  // held by the order at work
+	instead   func(context.Context) error // of asking sources; see Do
 
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
@@ -250,12 +253,12 @@ func (f *Flow) recover(at *ends) error {
 			return err
 		}
 	}
-	return nil
+	return f.takeOff()
 }
 
 // tables are what snapshots hold.
 func (f *Flow) tables(at *ends) []commit.Table {
-	tables := []commit.Table{f.positions, table{"epoch", &f.epochs}, table{"exports", &f.exports}}
+	tables := []commit.Table{f.positions, table{"epoch", &f.epochs}, table{"exports", &f.exports}, table{"letters", &f.taken}}
 	for _, s := range at.sources {
 		if s.table != nil {
 			tables = append(tables, table{"dedup/" + s.name, s.table})
@@ -313,6 +316,7 @@ func newReplayer(f *Flow) *replayer {
 			if p := r.parks[sink]; p != nil {
 				p.Ended(e.Ordinal)
 			}
+			r.f.taken.replay(sink, e.Ordinal)
 			return nil
 		},
 	}

@@ -28,6 +28,8 @@
 //	exit        sinks | n | {output str | sinks}{n} | sinks else
 //	sinks       n | sink{n}
 //	redelivered 0x04 | epoch | sink str | n | {ordinal | outcome u8 | attempts | reason str | source str | id str | route str}{n}
+//	            with the sink "dead_letters/QUEUE": dead letters of that queue, by their number, that were
+//	            redriven or dropped by an operator
 //	exported    0x07 | sink str | ordinal      the journal up to ordinal (of the commit log) is in a sink of journal.to
 //
 // Earlier versions wrote settled as 0x01, with plain route numbers, generation as
@@ -108,10 +110,11 @@ const (
 	Dead       Outcome = 9  // a later stage failed: dead-lettered
 	Parked     Outcome = 10 // waits in its sink's park queue
 	Discarded  Outcome = 11 // dropped by a plug-in's on_error: drop, or s3:TestEvent
-	lastResult Outcome = 11
+	Redriven   Outcome = 12 // of a dead letter: it was sent on its way again
+	lastResult Outcome = 12
 )
 
-var outcomeNames = [...]string{"", "delivered", "unmatched", "filtered", "duplicate", "stale", "conflict", "expired", "refused", "dead", "parked", "discarded"}
+var outcomeNames = [...]string{"", "delivered", "unmatched", "filtered", "duplicate", "stale", "conflict", "expired", "refused", "dead", "parked", "discarded", "redriven"}
 
 // String returns the outcome's name as the journal prints it.
 func (o Outcome) String() string {
