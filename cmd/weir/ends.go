@@ -45,6 +45,12 @@ func makeEnds(plan *config.Plan, ts []transports.Transport) (ends, []config.Mist
 	for _, s := range plan.Sinks {
 		made, err := byName[s.Transport].NewSink(endEnv(plan, s.Name), s.Settings)
 		keep("sinks."+s.Name, s.Transport, made, err)
+		if err != nil {
+			continue
+		}
+		if _, err := s.CodecAt(made); err != nil {
+			mistakes = append(mistakes, plan.Mistake("sinks."+s.Name+".codec", strings.TrimPrefix(err.Error(), "codec: "), ""))
+		}
 	}
 	if d := plan.DeadLetters.Sink; d.Transport != "" {
 		made, err := byName[d.Transport].NewSink(endEnv(plan, d.Name), d.Settings)

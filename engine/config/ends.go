@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weir-project/weir/engine/event"
 	"github.com/weir-project/weir/transports"
 )
 
@@ -121,4 +122,21 @@ func exactlyOne(s schema, keys []string) schema {
 		s["oneOf"] = one
 	}
 	return s
+}
+
+// CodecAt is the codec of a sink's entries: its own, or the one that its end needs.
+func (s *Sink) CodecAt(end transports.Sink) (event.Codec, error) {
+	codec, err := event.ParseCodec(s.Codec)
+	if err != nil {
+		return codec, err
+	}
+	encoded, ok := end.(transports.Encoded)
+	if !ok || encoded.Codec() == nil {
+		return codec, nil
+	}
+	needs, err := event.ParseCodec(encoded.Codec())
+	if err == nil && !codec.IsOriginal() && codec.String() != needs.String() {
+		err = fmt.Errorf("codec: %v, but %s needs %v here; leave codec out", codec, s.Transport, needs)
+	}
+	return needs, err
 }

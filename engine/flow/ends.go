@@ -228,7 +228,7 @@ func (f *Flow) newSink(m Maker, p *config.Sink) (*sink, error) {
 
 // tuned is the same sink, used as p says.
 func (s *sink) tuned(p *config.Sink) (*sink, error) {
-	codec, err := codecOf(p, s.end)
+	codec, err := p.CodecAt(s.end)
 	if err != nil {
 		return nil, about("sink", p.Name, err)
 	}
@@ -237,23 +237,6 @@ func (s *sink) tuned(p *config.Sink) (*sink, error) {
 		bounded: s.bounded, staged: s.staged, stage: s.stage, joined: s.joined,
 		dispatcher: s.dispatcher, watched: s.watched, park: s.park, parkStage: s.parkStage, parkJoined: s.parkJoined,
 	}, nil
-}
-
-// codecOf is the codec of a sink's entries: its own, or the one that its transport needs.
-func codecOf(p *config.Sink, end transports.Sink) (event.Codec, error) {
-	codec, err := event.ParseCodec(p.Codec)
-	if err != nil {
-		return codec, err
-	}
-	encoded, ok := end.(transports.Encoded)
-	if !ok || encoded.Codec() == nil {
-		return codec, nil
-	}
-	needs, err := event.ParseCodec(encoded.Codec())
-	if err == nil && !codec.IsOriginal() && codec.String() != needs.String() {
-		err = fmt.Errorf("codec: %v, but %s needs %v here; leave codec out", codec, p.Transport, needs)
-	}
-	return needs, err
 }
 
 // take joins a sink to its end.

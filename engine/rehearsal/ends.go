@@ -43,7 +43,7 @@ func (e *ends) NewSource(env transports.Env, _ transports.Settings) (transports.
 }
 
 func (e *ends) NewSink(env transports.Env, _ transports.Settings) (transports.Sink, error) {
-	r := &recorder{began: e.play.began, answers: slices.Clone(e.play.test.Answers[env.Name])}
+	r := &recorder{codec: e.play.stage.codec(env), began: e.play.began, answers: slices.Clone(e.play.test.Answers[env.Name])}
 	e.sinks[env.Name] = r
 	return r, nil
 }
@@ -63,6 +63,25 @@ func (s *Stage) abilities(env transports.Env) transports.Capabilities {
 	}
 	can.Finite, can.Lossy = true, false
 	return can
+}
+
+// codec is what the sink that is played needs its entries to be in.
+func (s *Stage) codec(env transports.Env) []string {
+	real := s.cfg.Plan.Sink(env.Name)
+	for _, t := range s.cfg.Transports {
+		if real == nil || t.Name() != real.Transport {
+			continue
+		}
+		env.DataDir = s.cfg.Plan.Node.Data
+		made, err := t.NewSink(env, real.Settings)
+		if err != nil {
+			return nil // whoever opens it is told
+		}
+		if encoded, ok := made.(transports.Encoded); ok {
+			return encoded.Codec()
+		}
+	}
+	return nil
 }
 
 // put gives an event to a source.
@@ -243,11 +262,15 @@ func (s *source) Close(context.Context) error {
 // recorder remembers what arrives at a sink, and answers as the test says.
 type recorder struct {
 	began time.Time
+	codec []string // that the real sink needs
 
 	mu      sync.Mutex // guards what follows
 	answers []string
 	arrived []arrival
 }
+
+// Codec implements transports.Encoded.
+func (r *recorder) Codec() []string { return r.codec }
 
 // arrival is one entry that arrived.
 type arrival struct {

@@ -132,3 +132,18 @@ func (c *certificates) configure(config *tls.Config) (number int) {
 	}
 	return number
 }
+
+// look says whether the files are good, where there are any.
+func (f tlsFiles) look(log *slog.Logger) error {
+	if f.cert == "" && f.ca == "" {
+		return nil
+	}
+	_, err := openTLS(f, log)
+	return err
+}
+
+// Look implements transports.Looker.
+func (s *source) Look() error { return s.cfg.tls.look(s.env.Log) }
+
+// Look implements transports.Looker.
+func (s *sink) Look() error { return s.cfg.tls.look(s.env.Log) }
