@@ -57,7 +57,6 @@ type exporter struct {
 	f      *Flow
 	sink   string
 	reader *journal.Reader
-	sent   uint64 // lines sent, not told in the status yet
 }
 
 // export runs an exporter for each sink of journal.to until ctx ends.

@@ -10,6 +10,7 @@ import (
 	nethttp "net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // server listens on one address for the sources that share it.
@@ -21,7 +22,9 @@ type server struct {
 	ended    chan struct{} // closed when it does not serve any more
 	err      error         // why it ended; read after ended
 
-	mu      sync.RWMutex // guards both
+	mu      sync.RWMutex // guards all
+	since   time.Time
+	closing bool // its last source is gone
 	sources map[string]*source
 	silent  map[net.Conn]struct{} // connections that have not sent a request yet
 }
@@ -64,7 +67,7 @@ func (t *Transport) detach(ctx context.Context, s *source) error {
 }
 
 func listen(ctx context.Context, p place, owner string, log *slog.Logger) (*server, error) {
-	sv := &server{place: p, owner: owner, ended: make(chan struct{}), sources: map[string]*source{}, silent: map[net.Conn]struct{}{}}
+	sv := &server{place: p, owner: owner, since: time.Now(), ended: make(chan struct{}), sources: map[string]*source{}, silent: map[net.Conn]struct{}{}}
 	var config *tls.Config
 	if p.tls.used() {
 		files, err := openTLS(p.tls, log)
@@ -116,6 +119,7 @@ func (sv *server) remove(s *source) (left int) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	delete(sv.sources, s.cfg.path)
+	sv.closing = len(sv.sources) == 0
 	return len(sv.sources)
 }
 
@@ -150,14 +154,23 @@ func (sv *server) stop(ctx context.Context) error {
 // ServeHTTP gives a request to the source of its path.
 func (sv *server) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	sv.mu.RLock()
-	s := sv.sources[r.URL.Path]
+	s, closing, young := sv.sources[r.URL.Path], sv.closing, time.Since(sv.since) < settling
 	sv.mu.RUnlock()
-	if s == nil {
+	switch {
+	case s != nil:
+		s.serve(w, r)
+	case closing:
+		refuse(w, stopping())
+	case young:
+		refuse(w, &problem{status: nethttp.StatusServiceUnavailable, text: "no source listens on this path yet", after: pauseHint})
+	default:
 		refuse(w, &problem{status: nethttp.StatusNotFound, text: "no source listens on this path"})
-		return
 	}
-	s.serve(w, r)
 }
+
+// settling is how long after its start a server takes an unknown path for one whose
+// source is about to open: a client must not give up for good on a restart.
+const settling = 5 * time.Second
 
 // limited is a listener with a limit of connections; further ones wait in the
 // operating system's queue.

@@ -421,9 +421,20 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("GET: %d, %v", got.status, err)
 	}
 	b.url += "elsewhere"
+	if r := b.post(`1`); r.status != 503 || r.header.Get("Retry-After") == "" {
+		t.Errorf("other path, just after the start: %d %s", r.status, r.body)
+	}
+	grown(b.source.server)
 	if r := b.post(`1`); r.status != 404 {
 		t.Errorf("other path: %d %s", r.status, r.body)
 	}
+}
+
+// grown makes a server one that has listened for long.
+func grown(sv *server) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	sv.since = sv.since.Add(-settling)
 }
 
 // TestCommitTimeout: a client is not held for ever; what it sent goes on.
@@ -462,6 +473,7 @@ func TestSharedAddress(t *testing.T) {
 		t.Errorf("other settings: %v", err)
 	}
 	must(t, a.Close(t.Context()))
+	grown(b.(*source).server)
 	client := &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}
 	for path, want := range map[string]int{"/a": 404, "/b": 405} {
 		answer, err := client.Get("http://" + listen + path)

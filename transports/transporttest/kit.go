@@ -229,11 +229,11 @@ func (f Factory) Validate() error {
 	}
 	for _, p := range slices.Sorted(maps.Keys(f.Lacks)) {
 		if !slices.Contains(powers, p) || f.Lacks[p] == "" {
-			errs = append(errs, fmt.Errorf("Lacks[%q] = %q needs a power (%q) and a reason", p, f.Lacks[p], powers))
+			errs = append(errs, fmt.Errorf("the entry Lacks[%q] = %q needs a power (%q) and a reason", p, f.Lacks[p], powers))
 		}
 	}
 	if len(f.Classes) > 0 && f.ClassesGolden == "" {
-		errs = append(errs, errors.New("Classes needs ClassesGolden"))
+		errs = append(errs, errors.New("with Classes it needs ClassesGolden"))
 	}
 	if len(errs) == 0 {
 		return nil

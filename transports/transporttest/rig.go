@@ -357,7 +357,7 @@ func (r *rig) pull(most int, wait time.Duration) ([]item, error) {
 			return nil, r.overdue()
 		}
 		if len(got) > most {
-			return nil, fmt.Errorf("Receive returned %d deliveries, at most %d were asked for", len(got), most)
+			return nil, fmt.Errorf("a Receive returned %d deliveries, at most %d were asked for", len(got), most)
 		}
 		items := make([]item, len(got))
 		for i, d := range got {
@@ -466,7 +466,7 @@ func (r *rig) settle(list []transports.Settlement) error {
 func settleWith(source transports.Source, list []transports.Settlement) (errs []error, err error) {
 	errs = source.Settle(context.Background(), list)
 	if errs != nil && len(errs) != len(list) {
-		return nil, fmt.Errorf("Settle returned %d errors for %d settlements, want none at all or one each", len(errs), len(list))
+		return nil, fmt.Errorf("a Settle returned %d errors for %d settlements, want none at all or one each", len(errs), len(list))
 	}
 	return errs, nil
 }
