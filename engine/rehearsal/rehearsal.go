@@ -128,7 +128,7 @@ const dataFolder = "/rehearsal/data"
 // plan is the configuration with its ends replaced.
 func (s *Stage) plan() *config.Plan {
 	p := *s.cfg.Plan
-	p.Node.Data, p.Node.Admin = dataFolder, config.Admin{}
+	p.Node.Data, p.Node.Admin, p.Node.Trace, p.Registry = dataFolder, config.Admin{}, config.Trace{}, config.Registry{}
 	if p.Node.Lanes == 0 {
 		p.Node.Lanes = lanes // the same on every machine
 	}
