@@ -29,12 +29,12 @@ import (
 // run without reloads.
 const barDelay = 5
 
-// reloads of one run; five pairs of all kinds make a thousand.
+// reloads of one run; five pairs make a thousand of each kind.
 const (
-	reloads      = 70
+	reloads      = 200
 	reloadsQuick = 20
 	runLimit     = 2 * time.Minute
-	between      = 20 * time.Millisecond // from one reload to the next
+	between      = 100 * time.Millisecond // from one reload to the next
 )
 
 // kinds of changes, each of which goes back and forth.
