@@ -127,6 +127,7 @@ const (
 	flagUnmatched
 	flagFollows  // it follows an event in flight, and later ones of its key wait for it
 	flagDeferred // it waits for an earlier event of its key that follows one in flight
+	flagHeld     // it stands in its key's line in lane.held
 )
 
 // coldEvent is an event whose attributes had to be made by Decode.

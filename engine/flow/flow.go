@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"slices"
 
 	"github.com/weir-project/weir/engine/dedup"
 	"github.com/weir-project/weir/engine/journal"
@@ -211,8 +210,8 @@ func (l *lane) deliver() {
 func (l *lane) send(r ref) {
 	if it := r.item(); it.flags&flagFollows != 0 || l.mustWait(r) {
 		it.flags |= flagDeferred
-		if !slices.Contains(l.held[it.key], r) {
-			l.held[it.key] = append(l.held[it.key], r)
+		if it.flags&flagHeld == 0 {
+			l.keep(r)
 		}
 		return
 	}

@@ -65,13 +65,15 @@ type lane struct {
 	rewriting rewriting
 	noted     *poison.Slot // what is at work, for the next process
 
-	open *ticket      // what the next record is made of
-	free chan *ticket // those that wait for nothing
+	open     *ticket      // what the next record is made of
+	free     chan *ticket // those that wait for nothing
+	routedAt []uint32     // by route of open's generation: 1 + its place in open.routes, 0 = none
 
 	// held keeps, by key, the events whose records must wait for an earlier one of
 	// the key, the first of which still has deliveries under way.
-	held map[uint64][]ref
-	jobs []*dispatch.Job // free
+	held      map[uint64][]ref
+	following int             // events that wait for one in flight, and have later ones of their key wait
+	jobs      []*dispatch.Job // free
 
 	descents map[rootKey]*descent // of events that have derived ones in the internal queue
 }
@@ -285,11 +287,18 @@ func (l *lane) finish(r ref) {
 	switch {
 	case !waits && it.pending == 0:
 		l.write(r)
-	case !waits || !slices.Contains(queue, r):
-		l.held[it.key] = append(queue, r)
+	case it.flags&flagHeld == 0:
+		l.keep(r)
 	case queue[0] == r:
 		l.advance(it.key)
 	}
+}
+
+// keep puts an event at the end of its key's line.
+func (l *lane) keep(r ref) {
+	it := r.item()
+	it.flags |= flagHeld
+	l.held[it.key] = append(l.held[it.key], r)
 }
 
 // advance goes on with the events of a key that were held, as far as they may: up to
@@ -310,6 +319,7 @@ func (l *lane) advance(key uint64) {
 			break
 		}
 		queue = queue[1:]
+		it.flags &^= flagHeld
 		l.write(head) // its chunk may be free after this
 	}
 	if len(queue) == 0 {
@@ -328,12 +338,18 @@ func (l *lane) hold(r ref) bool {
 		return false
 	}
 	it.flags |= flagFollows
+	l.following++
 	return true
 }
 
-// unhold takes an event out of its key's order.
+// unhold takes an event out of its key's order, if it stands there.
 func (l *lane) unhold(r ref) {
-	key := r.item().key
+	it := r.item()
+	if it.flags&flagHeld == 0 {
+		return
+	}
+	it.flags &^= flagHeld
+	key := it.key
 	queue := l.held[key]
 	if i := slices.Index(queue, r); i >= 0 {
 		l.held[key] = slices.Delete(queue, i, i+1)
@@ -345,6 +361,9 @@ func (l *lane) unhold(r ref) {
 
 // mustWait says that an earlier event of the key may still turn out to have effects.
 func (l *lane) mustWait(r ref) bool {
+	if l.following == 0 {
+		return false // the usual case: a line may be as long as the in-flight limit
+	}
 	for _, earlier := range l.held[r.item().key] {
 		if earlier == r {
 			return false
@@ -361,6 +380,9 @@ func (l *lane) resolve(ctx context.Context, fw dedup.Follower[ref]) {
 	it := fw.Ref.item()
 	key, held := it.key, it.flags&flagFollows != 0
 	it.flags &^= flagFollows | flagDeferred
+	if held {
+		l.following--
+	}
 	if held && !fw.Verdict.Holds() {
 		l.unhold(fw.Ref) // it has no effects
 	}
@@ -389,6 +411,7 @@ func (l *lane) bury(r ref, outcome journal.Outcome, reason, detail string) {
 	it.flags &^= flagUnmatched
 	l.letter(r, letter{reason: reason, detail: detail, route: journal.NoRoute, sink: journal.NoRoute})
 	if it.pending == 0 {
+		l.unhold(r)
 		l.write(r) // not behind later events of its key, by which it would be judged anew after a crash
 		return
 	}

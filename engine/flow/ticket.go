@@ -21,7 +21,7 @@ type ticket struct {
 	staged  int           // bytes
 	stageOf []int         // by commit stage: 1 + index in Stages
 	follows []dedup.Follower[ref]
-	routes  []uint64 // events by route of gen
+	routes  []routed // those of gen that its events took
 	traces  []*trace.Event
 	gen     *Generation
 }
@@ -33,6 +33,13 @@ type part struct {
 	items  int // in ticket.items, up to here
 	tokens int // in ticket.tokens, up to here
 	counts [journal.Discarded + 1]uint32
+}
+
+// routed counts the events that took a route. There may be far more routes than events
+// in a record, so a record counts those only that occur in it.
+type routed struct {
+	route  uint32
+	events uint64
 }
 
 func newTicket(l *lane) *ticket {
@@ -59,7 +66,7 @@ func (t *ticket) begin() {
 	for i := range t.Stages {
 		t.Stages[i].Framed, t.Stages[i].Count = t.Stages[i].Framed[:0], 0
 	}
-	t.Stages = t.Stages[:0]
+	t.Stages, t.routes = t.Stages[:0], t.routes[:0]
 }
 
 // write makes an event part of the next record: its entry, and its bytes in the
@@ -94,7 +101,7 @@ func (l *lane) write(r ref) {
 		p.tokens++
 	}
 	for _, route := range c.routesOf(it) {
-		t.routes[route]++
+		t.took(route)
 	}
 	l.doneWith(c)
 	if len(t.items) >= ticketEvents || t.staged >= ticketStaged {
@@ -111,11 +118,23 @@ func (t *ticket) part(c *chunk) *part {
 	if n == 0 {
 		t.writer.Begin(t.lane.f.epoch, c.gen.Number)
 		t.gen = c.gen
-		t.routes = append(t.routes[:0], make([]uint64, len(c.gen.routes))...)
+		if n := len(c.gen.routes); len(t.lane.routedAt) < n {
+			t.lane.routedAt = make([]uint32, n)
+		}
 	}
 	t.section(c)
 	t.parts = append(t.parts, part{span: c.span, items: len(t.items), tokens: len(t.tokens)})
 	return &t.parts[n]
+}
+
+// took counts an event of a route.
+func (t *ticket) took(route uint32) {
+	at := &t.lane.routedAt[route]
+	if *at == 0 {
+		t.routes = append(t.routes, routed{route: route})
+		*at = uint32(len(t.routes))
+	}
+	t.routes[*at-1].events++
 }
 
 func (t *ticket) section(c *chunk) {
@@ -238,6 +257,9 @@ func (l *lane) flush() {
 		return
 	}
 	l.open = nil
+	for _, r := range t.routes {
+		l.routedAt[r.route] = 0
+	}
 	t.writer.End()
 	t.Record = t.writer.Bytes
 	if bugAckBeforeSync {
@@ -258,10 +280,8 @@ func (t *ticket) committed(err error) {
 		t.lane.free <- t
 		return
 	}
-	for route, n := range t.routes {
-		if n > 0 {
-			f.routeCounts.addN(t.gen.routes[route].name, n)
-		}
+	for _, r := range t.routes {
+		f.routeCounts.addN(t.gen.routes[r.route].name, r.events)
 	}
 	t.traced()
 	t.eachPart(t.settle)
