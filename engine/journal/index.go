@@ -30,6 +30,8 @@ const (
 	maxWords = 16 << 20
 	// noWords stands for the number of words of such a segment: any block may hold anything.
 	noWords = 1<<32 - 1
+	// usualEntry is about how many bytes of log an event takes.
+	usualEntry = 44
 	// minBlock keeps the blocks of small segments from being tiny, in bytes.
 	minBlock = 128 << 10
 	// maxGenerations is how many generation records an index names.
@@ -87,6 +89,8 @@ func newBuilder(identity uint64, s segment.Info, end uint64) *builder {
 	b := &builder{x: index{identity: identity, segment: s.Number, first: s.First, end: end}}
 	// Two thirds of the blocks that a word can name, since a block ends only where a group does.
 	b.size = max(minBlock, s.Length/(maxBlocks*2/3))
+	usual := min(s.Length/usualEntry, maxWords)
+	b.hashes, b.blocks = make([]uint64, 0, usual), make([]uint8, 0, usual)
 	return b
 }
 
@@ -211,7 +215,8 @@ func (x *index) wordOf(hash uint64) uint32 {
 
 // encode writes the side file.
 func (x *index) encode() []byte {
-	b := append([]byte(nil), indexMagic...)
+	b := make([]byte, 0, indexHead+len(x.blocks)*blockBytes+len(x.generations)*8+len(x.sums)*8+len(x.words)*4)
+	b = append(b, indexMagic...)
 	for _, v := range []uint64{x.identity, x.segment, x.first, x.end} {
 		b = le.AppendUint64(b, v)
 	}

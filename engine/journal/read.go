@@ -34,10 +34,10 @@ func Read(record []byte, v *Visitor) error {
 
 // reader walks bytes; its first failure sticks; values read after it are zero.
 type reader struct {
-	b     []byte
-	at    int
-	bad   bool
-	texts []byte // of ids that stand as UUIDs
+	b    []byte
+	at   int
+	bad  bool
+	text [uuidText]byte // of an id that stands as a UUID
 }
 
 func (r *reader) settled(v *Visitor, outputs bool) error {
@@ -264,9 +264,7 @@ func (r *reader) uuid() []byte {
 		return nil
 	}
 	r.at += uuidBytes
-	at := len(r.texts)
-	r.texts = appendUUIDText(r.texts, [uuidBytes]byte(r.b[r.at-uuidBytes:]))
-	return r.texts[at:len(r.texts):len(r.texts)]
+	return appendUUIDText(r.text[:0], [uuidBytes]byte(r.b[r.at-uuidBytes:]))
 }
 
 func (r *reader) bytes() []byte {
