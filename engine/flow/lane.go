@@ -37,6 +37,10 @@ type lane struct {
 	work chan *chunk
 	soon chan *chunk // of the internal queue: before all others
 	mail mailbox
+	// readJobs and readFollowers are the memory of the mail that was read last, for the
+	// mail after the next.
+	readJobs      []*dispatch.Job
+	readFollowers []dedup.Follower[ref]
 
 	gen       *Generation
 	instances []plugins.Instance
@@ -146,7 +150,7 @@ func (l *lane) queueOf(s *source) chan<- *chunk {
 func (l *lane) readMail(ctx context.Context) {
 	l.mail.mu.Lock()
 	jobs, followers, orders := l.mail.jobs, l.mail.followers, l.mail.orders
-	l.mail.jobs, l.mail.followers, l.mail.orders = nil, nil, nil
+	l.mail.jobs, l.mail.followers, l.mail.orders = l.readJobs[:0], l.readFollowers[:0], nil
 	l.mail.mu.Unlock()
 	for _, j := range jobs {
 		l.ended(j)
@@ -157,6 +161,9 @@ func (l *lane) readMail(ctx context.Context) {
 	for _, do := range orders {
 		do(ctx)
 	}
+	clear(jobs)
+	clear(followers)
+	l.readJobs, l.readFollowers = jobs, followers
 }
 
 // order has something done by the lane's own goroutine, between batches.
