@@ -259,12 +259,43 @@ func TestPublishErrorNamesEvents(t *testing.T) {
 	if !strings.Contains(err.Error(), "1 of 3 events failed, the first is number 1") {
 		t.Errorf("error %q", err)
 	}
+	untold := order("a", 2)
+	untold.DataKind = event.DataAbsent
+	if err := s.Publish(t.Context(), "orders", []event.Event{untold}); err == nil || !strings.Contains(err.Error(), "DataKind") {
+		t.Errorf("data of no kind: %v", err)
+	}
 	if err := s.Publish(t.Context(), "nowhere", list); err == nil || !strings.Contains(err.Error(), "no such source") {
 		t.Errorf("publish to a source that is not there: %v", err)
 	}
 	s.close()
 	if err := s.Publish(t.Context(), "orders", list[:1]); !errors.Is(err, transports.ErrClosed) {
 		t.Errorf("publish after Run: %v, want ErrClosed", err)
+	}
+}
+
+// TestAnEngineRunsOnce: a second call does nothing, to the first one neither.
+func TestAnEngineRunsOnce(t *testing.T) {
+	s := openShop(t, nil, nil)
+	s.open(func(_ context.Context, events []event.Event) []transports.Result {
+		return make([]transports.Result, len(events))
+	})
+	publish := func(n int) {
+		t.Helper()
+		if err := s.Publish(t.Context(), "orders", []event.Event{order("a", n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(0)
+	if err := s.Run(t.Context()); !errors.Is(err, engine.ErrRunsOnce) {
+		t.Errorf("a second Run: %v", err)
+	}
+	if err := s.Do(t.Context(), func(context.Context) error { return nil }); !errors.Is(err, engine.ErrRunsOnce) {
+		t.Errorf("Do beside Run: %v", err)
+	}
+	publish(1)
+	s.close()
+	if err := s.Run(t.Context()); !errors.Is(err, engine.ErrRunsOnce) {
+		t.Errorf("Run after Run: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weir-project/weir/engine/commit"
@@ -70,6 +71,7 @@ type Engine struct {
 	dry  bool // it only loads plug-ins, and writes nothing
 
 	program *program.Transport // the ends that lie in this program
+	started atomic.Bool        // Run or Do was called
 
 	reloading chan struct{} // holds one element while a reload is under way; guards number
 	number    uint64        // of the last generation that was tried
@@ -218,7 +220,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	})
 }
 
+// ErrRunsOnce says that Run or Do was called on an engine that runs or ran already.
+// The first call is not disturbed.
+var ErrRunsOnce = errors.New("an engine runs once: make a new one for another run")
+
 func (e *Engine) run(work func() error) error {
+	if e.started.Swap(true) {
+		return ErrRunsOnce
+	}
 	if err := e.program.Start(programSinks(e.Plan())); err != nil {
 		return errors.Join(err, e.Close())
 	}

@@ -67,7 +67,7 @@ func (s *services) poll(ctx context.Context, r config.Registry) time.Duration {
 	}
 	switch {
 	case err != nil && err.Error() != s.said:
-		s.engine.cfg.Log.Warn("service registry: the last good list stays", "url", r.URL, "error", err)
+		s.engine.cfg.Log.Warn("service registry: "+s.standing(), "url", r.URL, "error", err)
 		s.said = err.Error()
 	case err == nil && s.said != "":
 		s.engine.cfg.Log.Info("service registry: it answers again", "url", r.URL)
@@ -75,6 +75,15 @@ func (s *services) poll(ctx context.Context, r config.Registry) time.Duration {
 	}
 	// Instances that were started together shall not ask together.
 	return r.Every + time.Duration(rand.Int64N(int64(r.Every)/5+1)) - r.Every/10
+}
+
+// standing says which list is at work while the registry gives no good one.
+func (s *services) standing() string {
+	list, err := readFile(s.engine.cfg.FS, filepath.Join(s.engine.Plan().Node.Data, registry.File))
+	if err == nil && list == nil {
+		return "there is no list yet, so no service gets events"
+	}
+	return "the last good list stays"
 }
 
 // once asks, and puts a list that is new to work: all of it, or nothing.

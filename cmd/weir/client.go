@@ -195,10 +195,16 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", path, resp.Status, err)
 	}
-	if err := failureOf(text); err != nil {
-		return nil, err
+	if err = failureOf(text); err == nil {
+		err = fmt.Errorf("%s: %s", path, resp.Status)
 	}
-	return nil, fmt.Errorf("%s: %s", path, resp.Status)
+	switch resp.StatusCode {
+	case http.StatusBadRequest:
+		return nil, wrongInput{err}
+	case http.StatusUnauthorized:
+		return nil, fmt.Errorf("%s: %w (see %s)", c.base, err, tokenVariable)
+	}
+	return nil, err
 }
 
 // cleanURL leaves out what net/http adds: the URL of the socket means nothing.

@@ -61,6 +61,20 @@ func (p *program) names(of func(*config.Plan) []string) completer {
 	}
 }
 
+// completeNames completes the flags of a command that name a route, a sink or a source.
+func (p *program) completeNames(cmd *cobra.Command) {
+	for name, of := range map[string]func(*config.Plan) []string{"route": routeNames, "sink": sinkNames, "source": sourceNames} {
+		if cmd.Flags().Lookup(name) == nil {
+			continue
+		}
+		if err := cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
+			return p.names(of)(cmd, nil, start)
+		}); err != nil {
+			panic(err) // a flag that is completed twice
+		}
+	}
+}
+
 // queuesOr completes a queue's or topic's name as the first word; after it come files
 // where more is wanted.
 func (p *program) queuesOr(more cobra.ShellCompDirective, f *queueFlags) completer {

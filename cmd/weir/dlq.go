@@ -51,13 +51,7 @@ func (p *program) chooseBy(cmd *cobra.Command, f *letterFlags) {
 	flags.StringVar(&f.filter.ID, "id", "", "the event's id, or the letter's")
 	flags.StringVar(&f.since, "since", "", "not before: a time (RFC 3339) or how long ago (15m, 2d)")
 	flags.StringVar(&f.until, "until", "", "before: a time or how long ago")
-	for name, of := range map[string]func(*config.Plan) []string{"route": routeNames, "sink": sinkNames, "source": sourceNames} {
-		if err := cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
-			return p.names(of)(cmd, nil, start)
-		}); err != nil {
-			panic(err) // the flag is defined above
-		}
-	}
+	p.completeNames(cmd)
 }
 
 // ready makes the filter of the flags, for the letters of these numbers if there are any.

@@ -54,6 +54,7 @@ func (p *program) explainCommand() *cobra.Command {
 	flags.BoolVar(&f.whole, "whole", false, "the file is one event, also where its lines are JSON by themselves")
 	flags.BoolVar(&f.offline, "offline", false, "do not ask a running instance: what would this configuration do?")
 	f.instance = p.instanceFlags(cmd)
+	p.completeNames(cmd)
 	return cmd
 }
 

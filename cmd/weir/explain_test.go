@@ -83,8 +83,11 @@ func TestJournalExplainAndTapOfARunningInstance(t *testing.T) {
 	if o := weir("", "explain", "--id", "gone"); o.code != 1 || !strings.Contains(o.out, "does not know gone") {
 		t.Errorf("explain gone: %d\n%s%s", o.code, o.out, o.diag)
 	}
-	if o := weir("", "tap", "gone"); o.code == 0 || !strings.Contains(o.diag, `no route "gone"`) {
+	if o := weir("", "tap", "gone"); o.code != exitUsage || !strings.Contains(o.diag, `no route "gone"; weir status lists`) {
 		t.Errorf("tap gone: %d\n%s%s", o.code, o.out, o.diag)
+	}
+	if o := weir("", "explain", "--event", "one.json", "--source", "gone"); o.code != exitUsage || !strings.Contains(o.diag, "there are: orders") {
+		t.Errorf("explain of no source: %d\n%s%s", o.code, o.out, o.diag)
 	}
 	tapped := make(chan outcome, 1)
 	go func() { tapped <- weir("", "tap", "big", "--limit", "1") }()

@@ -60,6 +60,7 @@ func (p *program) journalCommand() *cobra.Command {
 	flags.IntVar(&f.query.Limit, "limit", defaultLines, "how many lines at most; 0 = all")
 	flags.BoolVar(&f.oldest, "oldest", false, "oldest first")
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what happens from now on, until interrupted")
+	p.completeNames(cmd)
 	return cmd
 }
 

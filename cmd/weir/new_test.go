@@ -136,6 +136,11 @@ func TestCompletion(t *testing.T) {
 		{[]string{"queue", "receive", "--topic", ""}, nil},
 		{[]string{"queue", "receive", "kitchen", ""}, nil},
 		{[]string{"pattern", "match", ""}, []string{"big"}},
+		{[]string{"tap", ""}, []string{"big"}},
+		{[]string{"tap", "--sink", ""}, []string{"audit", "kitchen"}},
+		{[]string{"explain", "--source", ""}, []string{"orders"}},
+		{[]string{"journal", "--route", ""}, []string{"big"}},
+		{[]string{"dlq", "list", "--source", ""}, []string{"orders"}},
 		{[]string{"completion", ""}, shells},
 	} {
 		got := weir("", append([]string{"__complete"}, test.args...)...)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -263,18 +265,43 @@ func TestSignals(t *testing.T) {
 	if got.code != exitFine || !strings.Contains(got.diag, "terminated: stopping") {
 		t.Errorf("a signal ends in %d:\n%s%s", got.code, got.out, got.diag)
 	}
-	left := make(chan int, 1)
-	p := &program{diag: &bytes.Buffer{}, exit: func(code int) { left <- code }}
-	p.signals = func(c chan<- os.Signal) func() {
-		c <- syscall.SIGINT
-		c <- syscall.SIGINT
-		return func() {}
+}
+
+// TestSecondSignal quits at once, but for one that is the first one's echo: timeout(1)
+// sends each signal to the process and to its group.
+func TestSecondSignal(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		later time.Duration
+		quits bool
+	}{
+		{"an echo", echoTime / 2, false},
+		{"at once", 0, false},
+		{"a second one", echoTime + time.Millisecond, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left := make(chan int, 1)
+				var signals chan<- os.Signal
+				p := &program{diag: &bytes.Buffer{}, exit: func(code int) { left <- code }}
+				p.signals = func(c chan<- os.Signal) func() { signals = c; return func() {} }
+				end := p.watchSignals(func() {}, 0)
+				signals <- syscall.SIGINT
+				synctest.Wait()
+				<-time.After(test.later)
+				signals <- syscall.SIGINT
+				<-time.After(echoTime)
+				synctest.Wait()
+				if quits := len(left) > 0; quits != test.quits {
+					t.Errorf("quits is %v, want %v", quits, test.quits)
+				}
+				if test.quits && <-left != exitEnvironment {
+					t.Error("the second signal leaves with another code")
+				}
+				end()
+			})
+		})
 	}
-	end := p.watchSignals(func() {}, 0)
-	if code := <-left; code != exitEnvironment {
-		t.Errorf("the second signal leaves with %d", code)
-	}
-	end()
 }
 
 // TestOnce ends sources that would wait for more.

@@ -169,7 +169,8 @@ func (p *program) receiveCommand(f *queueFlags) *cobra.Command {
 		Short: "Print entries of a queue or topic and take them off it",
 		Long: "Print the data of entries, a line each, and ack them. It ends after --max entries,\n" +
 			"or when none came for --wait. A topic needs --consumer: the name under which it\n" +
-			"remembers what this reader has had; a new name begins at the oldest entry.",
+			"remembers what this reader has had; a new name begins at the oldest entry.\n" +
+			"No instance may run on the data folder meanwhile; weir queue list works beside one.",
 		Args: cobra.ExactArgs(1),
 
 		ValidArgsFunction: p.queuesOr(cobra.ShellCompDirectiveNoFileComp, f),

@@ -69,10 +69,10 @@ func commandsOf(w *bytes.Buffer, parent *cobra.Command) {
 		if c.Example != "" {
 			fmt.Fprintf(w, "\n```text\n%s\n```\n", strings.TrimRight(c.Example, "\n"))
 		}
-		if c.LocalNonPersistentFlags().HasAvailableFlags() || c.Parent() != c.Root() && c.Parent().PersistentFlags().HasAvailableFlags() {
+		all := pflag.NewFlagSet("", pflag.ContinueOnError)
+		all.AddFlagSet(c.LocalFlags())
+		if all.HasAvailableFlags() || c.Parent() != c.Root() && c.Parent().PersistentFlags().HasAvailableFlags() {
 			w.WriteString("\n")
-			all := pflag.NewFlagSet("", pflag.ContinueOnError)
-			all.AddFlagSet(c.LocalNonPersistentFlags())
 			if c.Parent() != c.Root() {
 				all.AddFlagSet(c.Parent().PersistentFlags())
 			}

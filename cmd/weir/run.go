@@ -107,6 +107,9 @@ func (p *program) runPlan(ctx context.Context, plan *config.Plan, load func() (*
 	if err == nil {
 		s.next = nextCommands(eng.Plan(), s, p.configFlag(configGiven))
 	}
+	if err != nil && s.Events == 0 {
+		return answer{result: s}, err // it did nothing: an empty table would only hide why
+	}
 	return answer{result: s, text: s.print}, err
 }
 
@@ -137,6 +140,9 @@ func endFollowing(plan *config.Plan) {
 	}
 }
 
+// echoTime is how long after a signal another one counts as the same.
+const echoTime = 300 * time.Millisecond
+
 // watchSignals calls stop at the first signal and leaves at the second. The
 // function it returns ends the watch.
 func (p *program) watchSignals(stop context.CancelFunc, drain time.Duration) (end func()) {
@@ -151,6 +157,16 @@ func (p *program) watchSignals(stop context.CancelFunc, drain time.Duration) (en
 		case s := <-signals:
 			fmt.Fprintf(p.diag, "weir: %v: stopping, at most %v; again to quit at once\n", s, drain)
 			stop()
+		}
+		// timeout(1), make and the like pass a signal on that the process has got from the
+		// terminal or the group as well: that is one wish, told twice.
+		select {
+		case <-done:
+			return
+		case <-time.After(echoTime):
+		}
+		for len(signals) > 0 {
+			<-signals
 		}
 		select {
 		case <-done:

@@ -39,7 +39,8 @@ func (p *program) tapCommand() *cobra.Command {
 			"those of a route, a source or a sink, or all. It never holds the instance up: at most\n" +
 			"2,000 events a second are shown, and what is left out is counted. It ends when\n" +
 			"interrupted, or after --limit events. --json prints one object a line.",
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: p.names(routeNames),
 		RunE: p.action(func(ctx context.Context, cmd *cobra.Command, args []string) (answer, error) {
 			return p.tap(ctx, cmd, instance, &f, args)
 		}),
@@ -51,6 +52,7 @@ func (p *program) tapCommand() *cobra.Command {
 	flags.IntVar(&f.limit, "limit", 0, "end after so many events; 0 = never")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "without the events' data")
 	instance = p.instanceFlags(cmd)
+	p.completeNames(cmd)
 	return cmd
 }
 

@@ -133,6 +133,9 @@ func (f *file) checkUnused(used map[string]bool) {
 			taken[name] = true
 		}
 	}
+	for _, name := range p.Registry.From { // services' routes come later
+		taken[name] = true
+	}
 	for _, s := range p.Sources {
 		if path := "sources." + s.Name; !taken[s.Name] && len(p.Unmatched) == 0 {
 			f.warn(f.places[path], path, "no route takes events from this source", "")

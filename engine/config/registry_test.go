@@ -53,6 +53,9 @@ func TestRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, w := range plan.Warnings {
+		t.Errorf("warned: %s", w)
+	}
 	want := Registry{
 		URL: "https://registry.test/services", Every: 30 * time.Second, Timeout: 10 * time.Second, Token: "t0k3n",
 		Max: 1 << 20, From: []string{"in"}, Codec: []string{"eventhub"},
@@ -96,6 +99,17 @@ func TestRegistry(t *testing.T) {
 	} {
 		if _, err := load(minimal+text+"\n", ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestSourcesOfTheRegistry: routes that come with the registry's list take them.
+func TestSourcesOfTheRegistry(t *testing.T) {
+	untaken := strings.NewReplacer("in: {memory: {}}", "in: {memory: {}}, other: {memory: {}}", "{to: out}", "{from: [other], to: out}")
+	for text, want := range map[string]int{minimal: 1, hubText: 0} {
+		plan := mustLoad(t, testOptions(untaken.Replace(text), map[string]string{"TOKEN": "t0k3n", "HOME": "/home/me"}))
+		if len(plan.Warnings) != want {
+			t.Errorf("%d warnings, want %d: %v\n%s", len(plan.Warnings), want, plan.Warnings, untaken.Replace(text))
 		}
 	}
 }

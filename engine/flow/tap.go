@@ -79,11 +79,11 @@ func (f *Flow) Tap(q TapQuery) (*Tap, error) {
 	g := f.gen.Load()
 	switch {
 	case q.Route != "" && !slices.ContainsFunc(g.routes, func(r route) bool { return r.name == q.Route }):
-		return nil, fmt.Errorf("tap: no route %q", q.Route)
+		return nil, fmt.Errorf("tap: no route %q; weir status lists those that are there", q.Route)
 	case q.Source != "" && g.reading(q.Source) == nil:
-		return nil, fmt.Errorf("tap: no source %q", q.Source)
+		return nil, fmt.Errorf("tap: no source %q; weir status lists those that are there", q.Source)
 	case q.Sink != "" && !slices.Contains(g.sinks, q.Sink):
-		return nil, fmt.Errorf("tap: no sink %q", q.Sink)
+		return nil, fmt.Errorf("tap: no sink %q; weir status lists those that are there", q.Sink)
 	case q.Sample < 0:
 		return nil, fmt.Errorf("tap: sample %d is negative", q.Sample)
 	}

@@ -203,6 +203,9 @@ func (e *PublishError) Unwrap() []error {
 	return errs
 }
 
+// errDataKind: with the zero kind the event would go without its data, which nobody means.
+var errDataKind = errors.New("event: it has data and no DataKind (event.DataJSON for JSON, event.DataBinary for bytes)")
+
 // Publish gives events to a source, in order, and waits until each is durable:
 // delivered, parked, a dead letter, or dropped by a named rule. It waits while the
 // source is full. The error is a *PublishError, or says that there is no such source.
@@ -211,6 +214,9 @@ func (t *Transport) Publish(ctx context.Context, name string, events []event.Eve
 	calls := make([]*call, len(events))
 	for i := range events {
 		data, err := events[i].AppendCloudEvent(nil, event.Stamps{})
+		if events[i].DataKind == event.DataAbsent && len(events[i].Data) > 0 {
+			err = errDataKind
+		}
 		if err != nil {
 			errs[i] = err
 			continue
