@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,7 @@ type running struct {
 	stop   func()
 }
 
-func runRoom(t *testing.T, disk *vfs.Mem, limit string) *running {
+func runRoom(t *testing.T, disk vfs.FS, limit string) *running {
 	t.Helper()
 	r := &running{t: t, in: &watched{Transport: memory.New()}}
 	e, err := (&rig{fs: disk, yaml: fmt.Sprintf(roomYAML, limit), extra: []transports.Transport{r.in}, lanes: 2}).open()
@@ -145,5 +146,47 @@ func TestOldLettersAndJournalGo(t *testing.T) {
 		if n := len(outcomes); n < 5*20 || n > 9*20 {
 			t.Errorf("%d outcomes of %d are in the journal: want those of five minutes", n, sent)
 		}
+	})
+}
+
+// slowSnapshots is a disk on which no snapshot gets further than its beginning while
+// gate is not nil.
+type slowSnapshots struct {
+	vfs.FS
+	gate atomic.Pointer[chan struct{}]
+	held atomic.Int32
+}
+
+func (d *slowSnapshots) Create(name string) (vfs.File, error) {
+	if gate := d.gate.Load(); gate != nil && strings.Contains(name, "/snapshots/") {
+		d.held.Add(1)
+		<-*gate
+	}
+	return d.FS.Create(name)
+}
+
+// TestTheDiskIsWatchedDuringRetention: however long retention writes at a snapshot,
+// sources wait before the disk is full (I15).
+func TestTheDiskIsWatchedDuringRetention(t *testing.T) {
+	seed := seedOf(t)
+	synctest.Test(t, func(t *testing.T) {
+		mem, ledger, gate := newDisk(t, nil), faults.NewLedger(seed), make(chan struct{})
+		disk := &slowSnapshots{FS: mem}
+		r := runRoom(t, disk, "1GiB")
+		disk.gate.Store(&gate)
+		for range 10 { // minutes, twice as many as the journal keeps
+			r.put(ledger, 5)
+			time.Sleep(time.Minute)
+		}
+		if disk.held.Load() == 0 {
+			t.Fatal("no snapshot was begun: nothing is tested")
+		}
+		ballast(t, mem, 1<<30-(60<<20))
+		time.Sleep(time.Second)
+		if !r.waitsForDisk() {
+			t.Errorf("with 60 MiB left of 1 GiB, during a snapshot, waits are %+v", r.engine.Status().Waits)
+		}
+		close(gate)
+		r.stop()
 	})
 }

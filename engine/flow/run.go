@@ -148,13 +148,6 @@ func (f *Flow) drain(ctx context.Context) error {
 		}
 	})
 	defer stopping()
-	go func() {
-		select {
-		case <-f.broken:
-			cancel()
-		case <-wait.Done():
-		}
-	}()
 	if (!f.room.empty(wait) || !f.derived.room.empty(wait)) && f.Err() == nil {
 		events, _ := f.held()
 		return fmt.Errorf("drain: %d events were not settled within %v; they come again at the next start", events, f.cfg.DrainLimit)
@@ -166,7 +159,6 @@ func (f *Flow) drain(ctx context.Context) error {
 func (f *Flow) fail(err error) {
 	f.once.Do(func() {
 		f.failure.Store(&err)
-		close(f.broken)
 		f.end()
 	})
 }

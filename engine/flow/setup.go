@@ -100,7 +100,6 @@ type Flow struct {
 	life    context.Context // ends when the flow has failed or its drain limit is over
 	end     context.CancelFunc
 	failure atomic.Pointer[error]
-	broken  chan struct{} // closed at the first failure
 	once    sync.Once
 	closed  atomic.Bool
 	phase   atomic.Uint32 // a Phase
@@ -155,7 +154,7 @@ func New(cfg Config, g *Generation) (*Flow, error) {
 	}
 	limits := g.plan.Node.Limits
 	f := &Flow{
-		cfg: cfg, node: g.plan.Node, positions: newPositions(), broken: make(chan struct{}),
+		cfg: cfg, node: g.plan.Node, positions: newPositions(),
 		parks:  map[string]*dispatch.Park{},
 		room:   room{maxEvents: int64(limits.InFlight), maxBytes: limits.InFlightBytes, changed: make(chan struct{})},
 		askers: crew{gone: make(chan struct{})}, disk: disk{limit: limits.Disk, bell: make(chan struct{}, 1)},

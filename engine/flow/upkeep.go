@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/weir-project/weir/engine/commit"
@@ -54,34 +55,47 @@ func sizes(c commit.Config, p *config.Plan) commit.Config {
 	return c
 }
 
-// upkeep removes what is kept no longer and watches the disk, until stop is called.
+// upkeep removes what is kept no longer and watches the disk, until stop is called. The
+// disk is watched beside the other, which may write at a snapshot for long.
 func (f *Flow) upkeep() (stop func()) {
 	ctx, cancel := context.WithCancel(f.life)
-	done := make(chan struct{})
+	var wait sync.WaitGroup
 	f.disk.look(f)
-	go func() {
-		defer close(done)
-		f.retain(ctx)
-		disk, retention := time.NewTicker(diskEvery), time.NewTicker(retentionEvery)
-		defer disk.Stop()
-		defer retention.Stop()
-		for {
-			select {
-			case <-f.disk.bell:
-				f.disk.look(f)
-			case <-disk.C:
-				f.disk.look(f)
-				f.saveSuspects()
-			case <-retention.C:
-				f.retain(ctx)
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	wait.Go(func() { f.watchDisk(ctx) })
+	wait.Go(func() { f.keepRetaining(ctx) })
 	return func() {
 		cancel()
-		<-done
+		wait.Wait()
+	}
+}
+
+// watchDisk looks at the disk now and then, and whenever much was received.
+func (f *Flow) watchDisk(ctx context.Context) {
+	every := time.NewTicker(diskEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-f.disk.bell:
+			f.disk.look(f)
+		case <-every.C:
+			f.disk.look(f)
+			f.saveSuspects()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *Flow) keepRetaining(ctx context.Context) {
+	every := time.NewTicker(retentionEvery)
+	defer every.Stop()
+	for {
+		f.retain(ctx)
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
