@@ -283,22 +283,35 @@ func (r *reload) reopenSink(ctx context.Context, c *sinkChange) error {
 		return err
 	}
 	r.restoring = append(r.restoring, r.part(c.now))
-	if err := r.f.joinAnew(ctx, c.now); err != nil {
-		return err
+	return r.f.joinAnew(ctx, c.now)
+}
+
+// rehouse hands what is parked for sinks that are local now to those. It comes when
+// nothing else can fail: what it delivers cannot be taken back.
+func (r *reload) rehouse(ctx context.Context) error {
+	for _, c := range r.sinks {
+		if c.how != reopen || c.was.park == nil {
+			continue
+		}
+		if err := r.f.rehouse(ctx, c.was, c.now); err != nil {
+			return about("sink", c.now.name, err)
+		}
+		if err := r.f.partPark(c.was); err != nil {
+			return err
+		}
 	}
-	if c.was.park == nil {
-		return nil
-	}
-	if err := r.f.rehouse(ctx, c.was, c.now); err != nil {
-		return about("sink", c.now.name, err)
-	}
-	return r.f.partPark(c.was)
+	return nil
 }
 
 // restoreSink opens a sink as it was, for a generation under which nothing is in flight.
 // The caller holds swap.
 func (r *reload) restoreSink(ctx context.Context, was *sink) error {
 	f := r.f
+	if !was.shut { // its dispatcher was stopped, and it got no further
+		if err := f.partEnd(ctx, was); err != nil {
+			f.cfg.Log.Warn("close the sink that is opened again", "sink", was.name, "error", err)
+		}
+	}
 	if err := f.partPark(was); err != nil {
 		return err
 	}

@@ -249,7 +249,13 @@ func (r *reload) change(ctx context.Context) error {
 			}
 		}
 	}
-	return r.arrange()
+	if err := r.arrange(); err != nil {
+		return err
+	}
+	if err := r.rehouse(ctx); err != nil {
+		return err
+	}
+	return r.f.log.SetTables(r.f.tables(r.now))
 }
 
 // arrange lists what is at work from now on: the new generation's ends, and those that
@@ -282,7 +288,7 @@ func (r *reload) arrange() error {
 	}
 	r.now.sinks = append(r.now.sinks, r.leaving.sinks...)
 	r.now.sources = append(r.now.sources, r.leaving.sources...)
-	return r.f.log.SetTables(r.f.tables(r.now))
+	return nil
 }
 
 // finish starts what is new and lets the old generation retire.
