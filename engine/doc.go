@@ -32,6 +32,14 @@
 //	ack        flow/source.go     only now positions move and sources are told
 //	re-enter   flow/derive.go     emitted events, in the record of their cause, come back as a source of their own
 //
+// Beside the path:
+//
+//	reload     flow/reload.go     another generation is put to work while events flow; retire.go ends the one before
+//	redrive    flow/redrive.go    dead letters go on their way again (letters)
+//	poison     flow/poison.go     what a lane runs is noted, so that an event that kills the process is found (poison)
+//	upkeep     flow/upkeep.go     journal and dead letters are kept within bounds, sources wait before the disk is full
+//	tell       flow/tap.go, tracing.go, export.go, examine.go: a live view, spans, the journal in sinks, explanations
+//
 // # Promises
 //
 // What a source was acked for was delivered, dead-lettered or dropped by a named

@@ -264,13 +264,16 @@ func (x *exporter) event(id, kind string, at time.Time, data any, key string) tr
 	return e
 }
 
-// errSendAgain: the sink was replaced, or is full.
+// errSendAgain: the sink was replaced, or is full, or a reload waits.
 var errSendAgain = errors.New("send again")
 
 // send delivers a batch and commits how far the export is then. The generation is held
 // meanwhile, so that its sinks stay.
 func (x *exporter) send(ctx context.Context, entries []transports.Entry) error {
 	f := x.f
+	if f.stilling.Load() {
+		return errSendAgain
+	}
 	f.swap.RLock()
 	g, s := f.gen.Load(), f.ends.Load().sink(x.sink)
 	g.enter(1)
@@ -323,7 +326,8 @@ func (x *exporter) refused(id, why string) {
 }
 
 // dispatch delivers a batch by the sink's dispatcher and waits until all of it has
-// arrived. Where the sink goes meanwhile, the batch is to be sent again, with the same ids.
+// arrived. Where the sink goes meanwhile, or a reload waits for what is in flight, the
+// batch is to be sent again, with the same ids.
 func (x *exporter) dispatch(ctx context.Context, g *Generation, s *sink, batch []transports.Entry) error {
 	w := waiter{done: make(chan *dispatch.Job, len(batch))}
 	for i := range batch {
@@ -339,7 +343,7 @@ func (x *exporter) dispatch(ctx context.Context, g *Generation, s *sink, batch [
 				x.refused(j.Entry.ID, j.Reason)
 			}
 		case <-timer.C:
-			if g.old.Load() {
+			if g.old.Load() || x.f.stilling.Load() {
 				return errSendAgain
 			}
 		case <-ctx.Done():

@@ -162,6 +162,8 @@ func (r *reload) swap(ctx context.Context) error {
 	if err := r.announce(); err != nil {
 		return err
 	}
+	r.f.stilling.Store(still.all)
+	defer r.f.stilling.Store(false)
 	if err := r.f.until(ctx, still); err != nil {
 		return err
 	}

@@ -72,6 +72,8 @@ type Flow struct {
 	ends atomic.Pointer[ends]       // all sources and sinks at work, whichever generation uses them
 
 	named atomic.Pointer[[]*Generation] // those that records may be written under
+	// stilling: a reload waits until nothing is in flight. Who can put off what it does gives way.
+	stilling atomic.Bool
 
 	reloading sync.Mutex                // held by one reload at a time; guards what follows, and cfg.Make
 	retired   *Retirement               // the last one
