@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/weir-project/weir/engine/config"
@@ -41,8 +42,9 @@ type Change struct {
 
 	// Draining is how many events were still in flight under the generation before when
 	// this was told; they end as they began, under that one.
-	Draining int64            `json:"draining"`
-	Took     time.Duration    `json:"took_ns"`
+	Draining int64         `json:"draining"`
+	Took     time.Duration `json:"took_ns"`
+	// Warnings are the configuration's, and what went wrong with ends that were removed.
 	Warnings []config.Mistake `json:"warnings,omitempty"`
 }
 
@@ -143,12 +145,14 @@ func (e *Engine) apply(ctx context.Context, v version, err error) (Change, error
 	defer wait.Stop()
 	select {
 	case <-old.Done():
-		err = old.Err()
+		if err := old.Err(); err != nil { // the new one is at work all the same
+			c.Warnings = append(slices.Clip(c.Warnings), config.Mistake{Error: "close what the reload removed: " + err.Error()})
+		}
 	case <-wait.C:
 	case <-ctx.Done():
 	}
 	c.Draining = old.InFlight()
-	return c, err
+	return c, nil
 }
 
 // placed adds where the configuration names the end that an error is of.
