@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,7 +18,8 @@ func (j *Journal) Follow(ctx context.Context, q Query, yield func(*Line) error) 
 	return j.FollowFrom(ctx, q, from, yield)
 }
 
-// FollowFrom is Follow from an ordinal of the commit log on.
+// FollowFrom is Follow from an ordinal of the commit log on. Where retention removes
+// records before a slow reader gets to them it ends with segment.ErrDropped.
 func (j *Journal) FollowFrom(ctx context.Context, q Query, from uint64, yield func(*Line) error) error {
 	q.Oldest = true
 	if err := q.Validate(); err != nil {
@@ -32,7 +34,7 @@ func (j *Journal) FollowFrom(ctx context.Context, q Query, from uint64, yield fu
 		}
 		s.parts = j.parts()
 		_, end := j.cfg.Store.Held()
-		err := s.read(ctx, run{from: from, to: end}, func(l *Line) error {
+		err := s.readAll(ctx, run{from: from, to: end}, func(l *Line) error {
 			if err := yield(l); err != nil {
 				return err
 			}
@@ -43,6 +45,9 @@ func (j *Journal) FollowFrom(ctx context.Context, q Query, from uint64, yield fu
 		})
 		if errors.Is(err, errLimit) {
 			return nil
+		}
+		if gone(err) {
+			return fmt.Errorf("follow the journal: what comes after record %d was removed before it was read: %w", from, err)
 		}
 		if err != nil {
 			return err

@@ -319,20 +319,22 @@ const checkEvery = 64
 
 // read gives the wanted lines of a run, in order.
 func (s *search) read(ctx context.Context, r run, give func(*Line) error) error {
-	records, err := s.open(r)
+	err := s.readAll(ctx, r, give)
 	if gone(err) {
 		return nil // dropped by retention meanwhile
 	}
+	return err
+}
+
+// readAll is read for who must not miss what retention drops: that is an error.
+func (s *search) readAll(ctx context.Context, r run, give func(*Line) error) error {
+	records, err := s.open(r)
 	if err != nil {
 		return err
 	}
 	s.stats.Read++
 	s.stats.Bytes += r.bytes
-	err = s.each(ctx, records, r.to, give)
-	if gone(err) {
-		err = nil
-	}
-	return errors.Join(err, records.Close())
+	return errors.Join(s.each(ctx, records, r.to, give), records.Close())
 }
 
 func gone(err error) bool {
