@@ -103,20 +103,25 @@ func (e *Engine) expect(v version) {
 // letGo closes the plug-ins that neither the running configuration has, nor the one to
 // roll back to, which may still have events in flight, nor one that is being loaded.
 func (e *Engine) letGo() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	kept := e.loaded[:0]
-	for _, p := range e.loaded {
-		if e.running.has(p) || e.previous.has(p) || e.coming.has(p) {
-			kept = append(kept, p)
-			continue
-		}
+	for _, p := range e.unused() { // without the lock: a plug-in process may take its time
 		if err := p.Close(context.Background()); err != nil {
 			e.cfg.Log.Warn("close a plug-in that is not used any more", "plugin", p.Manifest().Name, "error", err)
 		}
 	}
-	clear(e.loaded[len(kept):])
-	e.loaded = kept
+}
+
+// unused takes from the plug-ins that are open those that nobody needs.
+func (e *Engine) unused() (list []plugins.Plugin) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.loaded = slices.DeleteFunc(e.loaded, func(p plugins.Plugin) bool {
+		if e.running.has(p) || e.previous.has(p) || e.coming.has(p) {
+			return false
+		}
+		list = append(list, p)
+		return true
+	})
+	return list
 }
 
 func (v *version) has(p plugins.Plugin) bool {
