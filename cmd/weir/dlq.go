@@ -217,8 +217,10 @@ func printLetter(w io.Writer, l *letters.Letter) {
 	}
 	row("generation", strconv.FormatUint(l.Generation, 10))
 	row("lineage", string(l.Lineage))
-	switch l.Way() {
-	case letters.ToSink:
+	switch cut := l.Cut(); {
+	case cut != nil:
+		row("redrive", "cannot be: "+cut.Error())
+	case l.Way() == letters.ToSink:
 		row("redrive", "sends what was rendered to sink "+l.Sink+", and nowhere else")
 	default:
 		row("redrive", "reads the event once more as source "+l.Source+" does"+onlyFor(l))

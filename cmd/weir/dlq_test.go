@@ -192,3 +192,29 @@ func TestDeadLettersElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestCutLetterStays: of an event that is too large only its first bytes are kept, so its
+// letter cannot be redriven, and must not be replaced by one with a reason that is not its own.
+func TestCutLetterStays(t *testing.T) {
+	big := `{"specversion":"1.0","id":"big","source":"/s","type":"Order","data":"` + strings.Repeat("x", 3<<20) + "\"}\n"
+	folder(t, map[string]string{
+		"weir.yaml":     goodConfig,
+		"orders.ndjson": big,
+	})
+	if got := weir("", "run"); got.code != 0 {
+		t.Fatal(got)
+	}
+	before := lettersOf(t)
+	if len(before) != 1 || before[0].Reason != "too_large" || before[0].Size < 3<<20 || len(before[0].Event()) != 1<<20 {
+		t.Fatalf("letters %+v", before)
+	}
+	if got := weir("", "dlq", "show", "0"); got.code != 0 || !strings.Contains(got.out, "cannot be: only the first 1048576 of its 31") {
+		t.Errorf("show: %d\n%s%s", got.code, got.out, got.diag)
+	}
+	if got := weir("", "dlq", "redrive", "--yes", "--node.limits.event", "8MiB"); got.code != exitNo || !strings.Contains(got.out, "Kept: 1.") {
+		t.Errorf("redrive: %d\n%s%s", got.code, got.out, got.diag)
+	}
+	if after := lettersOf(t); len(after) != 1 || after[0].Number != before[0].Number {
+		t.Errorf("letters after the redrive %+v", after)
+	}
+}

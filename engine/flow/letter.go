@@ -27,9 +27,10 @@ type letter struct {
 // LetterType is the type of dead letters, which are CloudEvents. Their data is
 //
 //	{"reason", "detail", "source", "partition", "ordinal", "sub", "event_id", "generation",
-//	 "route", "sink", "attempts", "lineage", "original" | "original_base64", "rendered" | "rendered_base64"}
+//	 "route", "sink", "attempts", "lineage", "size", "original" | "original_base64", "rendered" | "rendered_base64"}
 //
-// with sub, route, sink, attempts, lineage and rendered only where they apply. Source,
+// with sub, route, sink, attempts, lineage and rendered only where they apply, and size
+// only where original holds no more than the first bytes of an event of that size. Source,
 // partition and ordinal of a derived event are its root's; lineage is its
 // derive.Lineage.
 const LetterType = letters.Type
@@ -151,6 +152,10 @@ func (f *Flow) letterContext(c *chunk, it *item, route uint32) []byte {
 	}
 	if rec != nil && rec.Lineage.Derived() {
 		b = append(append(b, `,"lineage":`...), rec.Lineage.JSON()...)
+	}
+	if c.Oversize > 0 {
+		b = append(b, `,"size":`...)
+		b = strconv.AppendInt(b, c.Oversize, 10)
 	}
 	return appendBytes(b, "original", c.raw(it))
 }

@@ -214,6 +214,9 @@ func (b *redrive) again(ctx context.Context, l *letters.Letter) error {
 	if l.Way() == letters.ToSink {
 		return b.toSink(ctx, l)
 	}
+	if err := l.Cut(); err != nil {
+		return err
+	}
 	if b.gen.reading(l.Source) == nil {
 		return fmt.Errorf("the source %q is not in the configuration any more", l.Source)
 	}

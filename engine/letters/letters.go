@@ -41,6 +41,7 @@ type Data struct {
 	Sink           string          `json:"sink,omitempty"`
 	Attempts       int             `json:"attempts,omitempty"`
 	Lineage        json.RawMessage `json:"lineage,omitempty"` // of a derived event
+	Size           int64           `json:"size,omitempty"`    // of the event in bytes, where only the first ones are kept
 	Original       *string         `json:"original,omitempty"`
 	OriginalBase64 []byte          `json:"original_base64,omitempty"`
 	Rendered       *string         `json:"rendered,omitempty"`
@@ -161,6 +162,15 @@ func (l *Letter) Way() Way {
 		return ToSink
 	}
 	return Reenter
+}
+
+// Cut says why the event cannot come in once more, nil where it can: bytes that are
+// not there cannot be read again.
+func (l *Letter) Cut() error {
+	if l.Size == 0 {
+		return nil
+	}
+	return fmt.Errorf("only the first %d of its %d bytes are kept: send it anew from where it came from", len(l.Event()), l.Size)
 }
 
 // Counts are letters counted.
