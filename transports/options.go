@@ -19,6 +19,7 @@ type Option struct {
 	// an event stands in Entry.Rendered, in the order of Options and of the elements.
 	// Settings that are not set have no place there. Settings hold the text with its placeholders.
 	Template bool
+	Escape   Escaping // of templates: how values are written into the text
 }
 
 // OptionType names the Go type of an option's value.

@@ -184,7 +184,8 @@ type Sink struct {
 	// Templates names the settings in which placeholders stand for fields of each event,
 	// in the transport's order.
 	Templates []string
-	Digest    string // SHA-256 of the fields above, in hex
+	Escapes   []transports.Escaping // of Templates, in their order
+	Digest    string                // SHA-256 of the fields above, in hex
 }
 
 // Batch bounds what a sink collects before it writes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	compiler "github.com/weir-project/weir/engine/template"
+	"github.com/weir-project/weir/transports"
 )
 
 // maxSteps bounds the transforms, and the reactions, of one route.
@@ -155,8 +156,9 @@ func pathNames(dst *map[string]string) reader {
 
 // checkSinkTemplates compiles the settings of a sink that are templates, and notes them.
 func (f *file) checkSinkTemplates(s *Sink, path string) {
-	for _, name := range f.templatesOf(s) {
-		s.Templates = append(s.Templates, name)
+	for _, o := range f.templatesOf(s) {
+		name := o.Name
+		s.Templates, s.Escapes = append(s.Templates, name), append(s.Escapes, o.Escape)
 		for _, text := range s.TemplateTexts(name) {
 			_, err := compiler.ParseText(text, compiler.Options{})
 			if err == nil {
@@ -173,8 +175,8 @@ func (f *file) checkSinkTemplates(s *Sink, path string) {
 	}
 }
 
-// templatesOf names the options of a sink's transport that may be templates.
-func (f *file) templatesOf(s *Sink) (names []string) {
+// templatesOf are the options of a sink's transport that may be templates.
+func (f *file) templatesOf(s *Sink) (templates []transports.Option) {
 	for _, t := range f.transports {
 		if t.Name() != s.Transport {
 			continue
@@ -182,17 +184,18 @@ func (f *file) templatesOf(s *Sink) (names []string) {
 		_, options := t.Options()
 		for _, o := range options {
 			if o.Template {
-				names = append(names, o.Name)
+				templates = append(templates, o)
 			}
 		}
 	}
-	return names
+	return templates
 }
 
 // refuseTemplates refuses placeholders in the settings of the dead letters' sink: a dead
 // letter must arrive whatever its event lacks.
 func (f *file) refuseTemplates(s *Sink, path string) {
-	for _, name := range f.templatesOf(s) {
+	for _, o := range f.templatesOf(s) {
+		name := o.Name
 		for _, text := range s.TemplateTexts(name) {
 			t, err := compiler.ParseText(text, compiler.Options{})
 			if err == nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/template"
+	"github.com/weir-project/weir/transports"
 )
 
 // maxText bounds what a sink's setting may be for one event, in bytes.
@@ -22,9 +23,9 @@ type text struct {
 func (g *Generation) compileTexts(plan *config.Plan) error {
 	g.texts = make([][]text, len(g.sinks))
 	for i, s := range sinksOf(plan) {
-		for _, name := range s.Templates {
+		for k, name := range s.Templates {
 			for _, value := range s.TemplateTexts(name) {
-				t, err := g.text(name, value)
+				t, err := g.text(name, value, s.Escapes[k])
 				if err != nil {
 					return fmt.Errorf("sink %s: %s: %w", s.Name, name, err)
 				}
@@ -35,9 +36,9 @@ func (g *Generation) compileTexts(plan *config.Plan) error {
 	return nil
 }
 
-func (g *Generation) text(setting, value string) (t text, err error) {
+func (g *Generation) text(setting, value string, escape transports.Escaping) (t text, err error) {
 	t.setting = setting
-	if t.template, err = template.ParseText(value, template.Options{}); err != nil {
+	if t.template, err = template.ParseText(value, template.Options{Escape: escape.Append}); err != nil {
 		return t, err
 	}
 	if t.early, err = g.wanting(t.template.Refs(), true); err != nil {

@@ -12,6 +12,8 @@ import (
 type Options struct {
 	// Paths gives names to paths, as EventBridge's InputPathsMap does.
 	Paths map[string]string
+	// Escape writes what a placeholder of a Text stands for; nil = as it is.
+	Escape func(dst, value []byte) []byte
 }
 
 // Error says what is wrong with a template, and where.

@@ -279,13 +279,21 @@ func (t *Text) Append(dst []byte, s Source, max int) ([]byte, error) {
 			if !ok || string(v) == "null" {
 				return dst, &MissingError{Path: t.names[i]}
 			}
-			dst = field.AppendUnescaped(dst, appendInside(nil, v))
+			dst = t.appendValue(dst, appendInside(nil, v))
 		}
 		if max > 0 && len(dst) > max {
 			return dst, ErrTooLarge
 		}
 	}
 	return dst, nil
+}
+
+// appendValue appends what a placeholder stands for, the content of a JSON string.
+func (t *Text) appendValue(dst, inside []byte) []byte {
+	if t.options.Escape == nil {
+		return field.AppendUnescaped(dst, inside)
+	}
+	return t.options.Escape(dst, field.AppendUnescaped(nil, inside))
 }
 
 // AppendString appends a text as a JSON string, for values that no event holds.

@@ -7,7 +7,8 @@
 // answer: accept it answers as soon as the events are in memory; a crash then
 // loses them. A request is taken whole or not at all. A sink sends each entry with
 // its id, never follows a redirect, and says of each failure whether the entry may
-// have arrived.
+// have arrived. Events may decide on path, query and headers of requests, never on whom
+// they go to, nor on how many segments and names a URL has.
 //
 // # Requests to a source
 //

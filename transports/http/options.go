@@ -65,11 +65,11 @@ func sourceOptions() []transports.Option {
 
 func sinkOptions() []transports.Option {
 	return []transports.Option{
-		{Name: "url", Type: transports.String, Required: true, Doc: "Where requests go."},
+		{Name: "url", Type: transports.String, Required: true, Template: true, Escape: transports.EscapeURL, Doc: "Where requests go; placeholders in its path and query stand for fields of the event."},
 		{Name: "method", Type: transports.String, Default: "POST", Enum: []string{"POST", "PUT", "PATCH"}, Doc: "Method of requests."},
 		{Name: "mode", Type: transports.String, Default: modeOriginal, Enum: []string{modeOriginal, modeStructured, modeBinary, modeBatch}, Doc: "What a body is: the event as the sink's codec writes it, or a CloudEvent in structured, binary or batch mode."},
 		{Name: "content_type", Type: transports.String, Default: "application/json", Doc: "Content type in original mode."},
-		{Name: "headers", Type: transports.Strings, Doc: "Further headers, each as Name: value."},
+		{Name: "headers", Type: transports.Strings, Template: true, Escape: transports.EscapeHeader, Doc: "Further headers, each as Name: value; placeholders in values stand for fields of the event."},
 		{Name: "token", Type: transports.String, Secret: true, Doc: "Bearer token."},
 		{Name: "signing_secrets", Type: transports.Strings, Secret: true, Doc: "Secrets with which requests are signed in the manner of Standard Webhooks, each once; base64 behind whsec_, else as they are."},
 		{Name: "idempotency_header", Type: transports.String, Default: keyHeader, Doc: "Header that carries the event's id."},
@@ -275,10 +275,14 @@ func readSecrets(name string, list []string) (secrets [][]byte, err error) {
 
 // sinkConfig is what configuration says of a sink, checked.
 type sinkConfig struct {
-	url            *url.URL
+	url            *url.URL // an x stands for each placeholder
+	shape          string   // the same as it was written
+	openURL        bool     // it has placeholders
 	method, mode   string
 	contentType    string
-	headers        nethttp.Header
+	headers        nethttp.Header // as events without placeholders have them
+	lines          []string       // the same as they were written
+	openHeaders    []string       // names of those with placeholders
 	token          string
 	secrets        [][]byte
 	keyHeader      string // of the idempotency key
@@ -302,16 +306,11 @@ func readSink(s transports.Settings) (sinkConfig, error) {
 		serverName: s.String("tls_server_name"),
 	}
 	var errs []error
-	var err error
-	if c.url, err = url.Parse(s.String("url")); err != nil || c.url.Host == "" || c.url.Scheme != "http" && c.url.Scheme != "https" {
-		return c, errors.New("url: must be http:// or https:// with a host")
+	err := c.readURL(s.String("url"))
+	if c.url == nil {
+		return c, err
 	}
-	if c.url.User != nil {
-		errs = append(errs, errors.New("url: must not hold credentials; use token or headers"))
-	}
-	if c.url.Fragment != "" {
-		errs = append(errs, errors.New("url: must not have a fragment"))
-	}
+	errs = append(errs, err)
 	if c.secrets, err = readSecrets("signing_secrets", s.Strings("signing_secrets")); err != nil {
 		errs = append(errs, err)
 	}
@@ -325,6 +324,11 @@ func readSink(s transports.Settings) (sinkConfig, error) {
 var ownHeaders = []string{"Content-Length", "Content-Type", "Transfer-Encoding", "Host", "Connection", webhookID, webhookTime, webhookSign}
 
 func (c *sinkConfig) addHeader(line string) error {
+	c.lines = append(c.lines, line)
+	if name, _, _ := strings.Cut(line, ":"); strings.Contains(name, "<") {
+		return errors.New("headers: a placeholder may stand in a header's value, never in its name")
+	}
+	line, open := shapeOf(line)
 	name, value, ok := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
 	name = nethttp.CanonicalHeaderKey(strings.TrimSpace(name))
@@ -337,6 +341,9 @@ func (c *sinkConfig) addHeader(line string) error {
 		return errors.New("headers: Authorization and token exclude each other")
 	}
 	c.headers.Add(name, value)
+	if open {
+		c.openHeaders = append(c.openHeaders, name)
+	}
 	return nil
 }
 

@@ -50,6 +50,12 @@ func classOf(status int) transports.Class {
 	return transports.Poison
 }
 
+// aboutAddress says whether a status is about the URL. Where an event decides on that,
+// it costs this event alone: producers must not be able to stop a sink.
+func aboutAddress(status int) bool {
+	return status/100 == 3 || status == nethttp.StatusNotFound || status == nethttp.StatusMethodNotAllowed || status == nethttp.StatusGone
+}
+
 // classOfError is for requests without an answer. sent says whether anything of the
 // request may have left.
 func classOfError(err error, sent bool) transports.Class {
@@ -67,7 +73,7 @@ func classOfError(err error, sent bool) transports.Class {
 }
 
 // send makes one request and judges it.
-func (s *sink) send(ctx context.Context, client *nethttp.Client, header nethttp.Header, body []byte, id string) transports.Result {
+func (s *sink) send(ctx context.Context, client *nethttp.Client, to *destination, header nethttp.Header, body []byte, id string) transports.Result {
 	if err := ctx.Err(); err != nil {
 		return transports.Result{Class: transports.Retry, Err: fmt.Errorf("not sent: %w", err)}
 	}
@@ -78,13 +84,13 @@ func (s *sink) send(ctx context.Context, client *nethttp.Client, header nethttp.
 		WroteHeaders: func() { sent.Store(true) },
 	})
 	// Without GetBody the client cannot repeat a request by itself: whether to is the engine's to say.
-	r, err := nethttp.NewRequestWithContext(ctx, s.cfg.method, s.cfg.url.String(), io.NopCloser(bytes.NewReader(body)))
+	r, err := nethttp.NewRequestWithContext(ctx, s.cfg.method, to.url, io.NopCloser(bytes.NewReader(body)))
 	if err != nil {
 		return transports.Result{Class: transports.Fatal, Err: fmt.Errorf("make a request: %w", err)}
 	}
 	r.ContentLength = int64(len(body))
 	r.Header = header
-	s.complete(header, id, body)
+	s.complete(header, to.headers, id, body)
 	answer, err := client.Do(r)
 	if err != nil {
 		result := transports.Result{Class: classOfError(err, sent.Load()), Err: err}
@@ -93,12 +99,12 @@ func (s *sink) send(ctx context.Context, client *nethttp.Client, header nethttp.
 		}
 		return result
 	}
-	return s.judge(answer)
+	return s.judge(answer, to)
 }
 
 // complete sets the headers that all modes have in common.
-func (s *sink) complete(h nethttp.Header, id string, body []byte) {
-	for name, values := range s.cfg.headers {
+func (s *sink) complete(h, further nethttp.Header, id string, body []byte) {
+	for name, values := range further {
 		h[name] = values
 	}
 	if h.Get("User-Agent") == "" {
@@ -115,16 +121,19 @@ func (s *sink) complete(h nethttp.Header, id string, body []byte) {
 }
 
 // judge reads an answer, of which no more than maxAnswer bytes.
-func (s *sink) judge(answer *nethttp.Response) transports.Result {
+func (s *sink) judge(answer *nethttp.Response, to *destination) transports.Result {
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // its status says all that matters
 	_ = answer.Body.Close()                                       // nothing is lost with it
 	result := transports.Result{Class: classOf(answer.StatusCode)}
 	if result.Class == transports.OK {
 		return result
 	}
-	result.Err = fmt.Errorf("%s %s: %s%s", s.cfg.method, s.cfg.url.Redacted(), answer.Status, excerpt(text))
+	result.Err = fmt.Errorf("%s %s: %s%s", s.cfg.method, to.url, answer.Status, excerpt(text))
 	if at := answer.Header.Get("Location"); answer.StatusCode/100 == 3 && at != "" {
 		result.Err = fmt.Errorf("%w; redirects are not followed, it leads to %q", result.Err, at)
+	}
+	if to.open && aboutAddress(answer.StatusCode) {
+		return transports.Result{Class: transports.Poison, Err: fmt.Errorf("%w: %w", errNowhere, result.Err)}
 	}
 	pause, ok := retryAfter(answer.Header.Get("Retry-After"), s.env.Now())
 	switch {

@@ -183,6 +183,10 @@ func (w *writing) chain(ctx context.Context, chain []int) {
 // one sends one entry.
 func (w *writing) one(ctx context.Context, i int) transports.Result {
 	e := &w.batch[i]
+	to, err := w.sink.cfg.destination(e)
+	if err != nil {
+		return transports.Result{Class: transports.Poison, Err: err}
+	}
 	header, body, err := w.sink.render(e)
 	if err != nil {
 		return transports.Result{Class: transports.Poison, Err: err}
@@ -190,7 +194,7 @@ func (w *writing) one(ctx context.Context, i int) transports.Result {
 	if name := w.sink.cfg.orderHeader; name != "" && e.Key != nil {
 		header.Set(name, headerText(string(e.Key)))
 	}
-	return w.sink.send(ctx, w.client, header, body, e.ID)
+	return w.sink.send(ctx, w.client, to, header, body, e.ID)
 }
 
 // stop notes a failure that is the receiver's as a whole: what is not sent yet would
@@ -222,39 +226,6 @@ func (w *writing) halted() *transports.Result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.halt
-}
-
-// together sends the batch as one request. Where that is refused for what is in it, the
-// entries go one by one, so that only the one at fault dies.
-func (w *writing) together(ctx context.Context) {
-	header, body := w.sink.renderBatch(w.batch)
-	r := w.sink.send(ctx, w.client, header, body, batchID(w.batch))
-	if r.Class != transports.Poison || len(w.batch) == 1 {
-		for i := range w.results {
-			w.results[i] = r
-		}
-		return
-	}
-	for _, chain := range chainsOf(w.batch) {
-		w.chainOfBatches(ctx, chain)
-	}
-}
-
-// chainOfBatches sends the entries of one key in batches of one.
-func (w *writing) chainOfBatches(ctx context.Context, chain []int) {
-	for n, i := range chain {
-		alone := w.batch[i : i+1]
-		header, body := w.sink.renderBatch(alone)
-		r := w.sink.send(ctx, w.client, header, body, batchID(alone))
-		w.results[i] = r
-		if r.Class == transports.OK {
-			continue
-		}
-		for _, later := range chain[n+1:] {
-			w.results[later] = transports.Result{Class: transports.Retry, Err: errEarlier}
-		}
-		return
-	}
 }
 
 // Flush implements transports.Sink. Write holds nothing back.
