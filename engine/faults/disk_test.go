@@ -177,7 +177,7 @@ func failOnce(t *testing.T, seed uint64, file, op string, cause error) {
 	put(50)
 	select {
 	case err = <-done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("the engine runs on")
 	}
 	switch {
@@ -222,21 +222,21 @@ sinks:
 	}
 	f.append("in.ndjson", in)
 	run := f.start()
-	if code := run.wait(t, time.Minute); code != 3 {
+	if code := run.wait(t); code != 3 {
 		t.Errorf("exit code %d with a full disk, want 3\n%s", code, &run.stderr)
 	}
 	if text := run.stderr.String(); !strings.Contains(text, "no space left on device") || !strings.Contains(text, f.path("small")) {
 		t.Errorf("the error names no file or no cause: %s", text)
 	}
 	run = f.start()
-	if code := run.wait(t, time.Minute); code != 3 {
+	if code := run.wait(t); code != 3 {
 		t.Errorf("exit code %d at a start on a full disk, want 3\n%s", code, &run.stderr)
 	}
 	small("8m")
 	run = f.start("--once")
-	run.awaitSaid(t, "the data folder is nearly full: sources wait", 10*time.Second)
+	run.awaitSaid(t, "the data folder is nearly full: sources wait")
 	small("128m")
-	if code := run.wait(t, time.Minute); code != 0 {
+	if code := run.wait(t); code != 0 {
 		t.Errorf("exit code %d after a wait for room, want 0\n%s", code, &run.stderr)
 	}
 	must(t, verdict(l, faults.Places{
@@ -250,15 +250,15 @@ sinks:
 func mount(t *testing.T, dir, size string) func(size string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		skip(t, "root, to mount a small file system")
+		skipAlways(t, "root, to mount a small file system")
 	}
 	tool, err := exec.LookPath("mount")
 	if err != nil {
-		skip(t, "mount")
+		skipAlways(t, "mount")
 	}
 	must(t, os.MkdirAll(dir, 0o700))
 	if out, err := exec.Command(tool, "-t", "tmpfs", "-o", "size="+size, "weir-faults", dir).CombinedOutput(); err != nil {
-		skip(t, fmt.Sprintf("right to mount a tmpfs (%v: %s)", err, strings.TrimSpace(string(out))))
+		skipAlways(t, fmt.Sprintf("right to mount a tmpfs (%v: %s)", err, strings.TrimSpace(string(out))))
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", filepath.Clean(dir)).CombinedOutput(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/engine/faults"
+	"github.com/weir-project/weir/transports/transporttest"
 )
 
 // webYAML takes events by HTTP and gives each to a file and a webhook. Nothing is
@@ -58,11 +58,8 @@ type web struct {
 
 func newWeb(t *testing.T, seed uint64) (*web, *httptest.Server) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	must(t, l.Close())
 	w := &web{
-		t: t, ledger: faults.NewLedger(seed), address: l.Addr().String(), random: rand.New(rand.NewPCG(seed, 5)),
+		t: t, ledger: faults.NewLedger(seed), address: transporttest.FreeAddress(t), random: rand.New(rand.NewPCG(seed, 5)),
 		client:   &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second},
 		answered: map[string]bool{}, ids: map[string]string{},
 	}
@@ -126,9 +123,9 @@ func (w *web) send(list []faults.Event) {
 		body = append(body, list[i].Data...)
 	}
 	body = append(body, ']')
-	for deadline := time.Now().Add(time.Minute); !w.try(body); time.Sleep(webPause) {
+	for deadline := time.Now().Add(patience); !w.try(body); time.Sleep(webPause) {
 		if time.Now().After(deadline) {
-			w.t.Errorf("a request of %d events was not answered within a minute; the first is %s", len(list), list[0].ID)
+			w.t.Errorf("a request of %d events was not answered within %v; the first is %s", len(list), patience, list[0].ID)
 			return
 		}
 	}
@@ -192,10 +189,10 @@ func TestHTTPKillCycles(t *testing.T) {
 	run := f.start("--node.lanes=2")
 	fresh := w.ledger.Issue("fresh", "T", "out", "hook")
 	w.send([]faults.Event{fresh})
-	f.awaitText("out.ndjson", fresh.ID, 10*time.Second) // I16
+	f.awaitText("out.ndjson", fresh.ID) // I16
 	stop()
 	clients.Wait()
-	if code := run.stop(t, 40*time.Second); code != 0 {
+	if code := run.stop(t); code != 0 {
 		t.Fatalf("exit code %d after SIGTERM\n%s", code, &run.stderr)
 	}
 	found, err := faults.Collect(f.places(map[string]string{"out": "out.ndjson"}, nil))

@@ -15,7 +15,7 @@ import (
 	"github.com/weir-project/weir/transports/local"
 )
 
-var killCycles = flag.Int("cycles", 50, "kill -9 cycles of the real binary")
+var killCycles = flag.Int("cycles", 12, "kill -9 cycles of the real binary")
 
 const killYAML = `
 version: 1
@@ -127,7 +127,7 @@ func TestKillCycles(t *testing.T) {
 	}
 	run := f.start("--node.lanes=2")
 	f.awaitFresh(p.ledger, "in.ndjson", "out", "out.ndjson")
-	if code := run.stop(t, 40*time.Second); code != 0 {
+	if code := run.stop(t); code != 0 {
 		t.Fatalf("exit code %d after SIGTERM\n%s", code, &run.stderr)
 	}
 	f.once()

@@ -163,7 +163,7 @@ type powered struct {
 
 func startPowered(t *testing.T, dir string, first, last uint64, env ...string) *powered {
 	t.Helper()
-	p := &powered{cmd: exec.Command(os.Args[0], "-test.run", "^TestPowerProcess$", "-test.timeout", "1m"), ended: make(chan struct{})}
+	p := &powered{cmd: exec.Command(os.Args[0], "-test.run", "^TestPowerProcess$", "-test.timeout", "5m"), ended: make(chan struct{})}
 	p.cmd.Stderr = os.Stderr
 	p.cmd.Env = append(append(os.Environ(), powerFolder+"="+dir, fmt.Sprint(powerFirst, "=", first), fmt.Sprint(powerLast, "=", last)), env...)
 	out, err := p.cmd.StdoutPipe()
@@ -213,13 +213,13 @@ func (p *powered) end() {
 
 func waitFor(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	late, tick := time.After(30*time.Second), time.NewTicker(time.Millisecond)
+	late, tick := time.After(patience), time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !so() {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("waited 30 s for %s", what)
+			t.Fatalf("waited %v for %s", patience, what)
 		}
 	}
 }
@@ -248,12 +248,12 @@ func mountImage(t *testing.T, image, dir string) *loopDisk {
 	d := &loopDisk{t: t, image: image, dir: dir}
 	out, err := exec.Command("losetup", "--direct-io=on", "--show", "-f", image).CombinedOutput()
 	if err != nil {
-		skip(t, fmt.Sprintf("loop device (%v: %s)", err, strings.TrimSpace(string(out))))
+		skipAlways(t, fmt.Sprintf("loop device (%v: %s)", err, strings.TrimSpace(string(out))))
 	}
 	d.loop = strings.TrimSpace(string(out))
 	if out, err := exec.Command("mount", "-t", "ext4", d.loop, dir).CombinedOutput(); err != nil {
 		command(t, "losetup", "-d", d.loop)
-		skip(t, fmt.Sprintf("right to mount ext4 (%v: %s)", err, strings.TrimSpace(string(out))))
+		skipAlways(t, fmt.Sprintf("right to mount ext4 (%v: %s)", err, strings.TrimSpace(string(out))))
 	}
 	t.Cleanup(d.unmount)
 	return d
@@ -274,11 +274,11 @@ func (d *loopDisk) unmount() {
 // the cut bites.
 func TestI1I3PowerCut(t *testing.T) {
 	if os.Getuid() != 0 {
-		skip(t, "root, to mount a disk")
+		skipAlways(t, "root, to mount a disk")
 	}
 	for _, tool := range []string{"losetup", "mkfs.ext4", "mount", "umount", "cp"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			skip(t, tool)
+			skipAlways(t, tool)
 		}
 	}
 	rng := rand.New(rand.NewPCG(seedOf(t), 0))

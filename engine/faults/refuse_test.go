@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weir-project/weir/engine/faults"
 	"github.com/weir-project/weir/engine/vfs"
@@ -30,7 +29,7 @@ sinks:
 func (f *folder) refused(code int, texts ...string) {
 	f.t.Helper()
 	run := f.start()
-	got := run.wait(f.t, 20*time.Second)
+	got := run.wait(f.t)
 	if got != code {
 		f.t.Errorf("exit code %d, want %d\n%s", got, code, &run.stderr)
 	}
@@ -168,7 +167,7 @@ func TestSecondEngineI14(t *testing.T) {
 		f.refused(3, "held by process", f.path("data"))
 	}
 	f.awaitFreshAt(l)
-	if code := first.stop(t, 40*time.Second); code != 0 {
+	if code := first.stop(t); code != 0 {
 		t.Fatalf("the first engine: exit code %d\n%s", code, &first.stderr)
 	}
 	f.once()
@@ -181,5 +180,5 @@ func (f *folder) awaitFreshAt(l *faults.Ledger) {
 	e := l.Issue("fresh", "T", "out", "copy")
 	f.append("in.ndjson", append(e.Data, '\n'))
 	l.Oblige(e)
-	f.awaitText("out.ndjson", e.ID, 10*time.Second)
+	f.awaitText("out.ndjson", e.ID)
 }

@@ -31,14 +31,21 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// skip leaves a test out for want of what the machine lacks, by name; where all is
+// skip leaves a test out for want of what can be installed, by name; where all is
 // required it fails.
 func skip(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("WEIR_REQUIRE") == "all" {
 		t.Fatalf("WEIR_REQUIRE=all, and there is no %s", what)
 	}
-	t.Skipf("SKIPPED: no %s", what)
+	skipAlways(t, what)
+}
+
+// skipAlways leaves a test out for want of what a machine cannot be given, such as
+// root and loop devices, also where all is required.
+func skipAlways(t *testing.T, what string) {
+	t.Helper()
+	t.Skipf("SKIPPED %s: no %s", t.Name(), what)
 }
 
 func must(t *testing.T, err error) {

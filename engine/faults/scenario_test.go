@@ -42,7 +42,7 @@ func TestCheckerCatchesSeededBugs(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	run := func(scenario, bug string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestScenario$/^"+scenario+"$", "-test.v", "-seed", "1")
 		cmd.Env = append(os.Environ(), "WEIR_SEEDED="+bug)

@@ -3,7 +3,6 @@ package http_test
 import (
 	"context"
 	"io"
-	"net"
 	nethttp "net/http"
 	"os"
 	"path/filepath"
@@ -19,24 +18,16 @@ import (
 	"github.com/weir-project/weir/transports/file"
 	"github.com/weir-project/weir/transports/http"
 	"github.com/weir-project/weir/transports/local"
+	"github.com/weir-project/weir/transports/transporttest"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freeAddress is one that nobody listens on now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // folder is a copy of the example that listens on an address of its own.
@@ -109,7 +100,7 @@ func lines(t *testing.T, name string) []string {
 // once (I1, I5), the refused one told and kept.
 func TestExample(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	address := freeAddress(t)
+	address := transporttest.FreeAddress(t)
 	dir := folder(t, address)
 	client := &nethttp.Client{Transport: &nethttp.Transport{}}
 	defer client.CloseIdleConnections()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	nethttp "net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -60,17 +59,9 @@ func classTable() (table []transporttest.Class) {
 	)
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	must(t, l.Close())
-	return l.Addr().String()
-}
-
 func conformancePlace(t *testing.T, _ transports.Transport, _ string) transporttest.Place {
 	t.Helper()
-	address := freeAddress(t)
+	address := transporttest.FreeAddress(t)
 	sinkAt := func(at string) transports.Settings {
 		return transports.Settings{"url": "http://" + at + "/", "key_header": "X-Key", "timeout": 2 * time.Second, "connect_timeout": time.Second}
 	}

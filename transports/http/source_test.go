@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/weir-project/weir/transports"
+	"github.com/weir-project/weir/transports/transporttest"
 )
 
 func packed(text string) string {
@@ -452,10 +453,7 @@ func TestCommitTimeout(t *testing.T) {
 // long as they agree on how to listen.
 func TestSharedAddress(t *testing.T) {
 	tr := New()
-	hold, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free now
-	must(t, err)
-	listen := hold.Addr().String()
-	must(t, hold.Close())
+	listen := transporttest.FreeAddress(t)
 	open := func(name string, given transports.Settings) (transports.Source, error) {
 		given["listen"] = listen
 		s, err := tr.NewSource(testEnv(t, name), settings(sourceOptions(), given))

@@ -60,7 +60,7 @@ func closeUnderLoad(t *testing.T, f Factory) {
 	r.source, r.sink = nil, nil
 	cancelled(t, empty)
 	cancel()
-	goleak.VerifyNone(t, before)
+	noLeaks(t, before)
 }
 
 func await(t *testing.T, what string, done <-chan struct{}) {

@@ -238,7 +238,7 @@ func soak(t *testing.T, f Factory) {
 		}
 	}
 	must(t, r.open())
-	s := soaker{rider: newRider(t, r, seed, length+3*recovery), rng: rand.New(rand.NewPCG(seed, 7))}
+	s := soaker{rider: newRider(t, r, seed, length+3*patience), rng: rand.New(rand.NewPCG(seed, 7))}
 	s.fault = "soak"
 	defer s.behind.stop()
 	for end := time.Now().Add(length); time.Now().Before(end); {
@@ -299,7 +299,7 @@ func (s *soaker) step(faults []Fault) {
 
 func (s *soaker) open() {
 	s.t.Helper()
-	for deadline := time.Now().Add(recovery); ; {
+	for deadline := time.Now().Add(patience); ; {
 		err := s.r.openSource()
 		if err == nil {
 			return

@@ -23,7 +23,9 @@
 // again what failed for now, and calls Staged where a sink has it.
 //
 // Randomised cases print their seed; WEIR_SEED repeats one. WEIR_SOAK is how
-// long case 17 runs, such as 10m, instead of 2s.
+// long case 17 runs, such as 10m, instead of 2s. WEIR_PATIENCE is how long a case
+// waits for what must come, 1m by default; a shorter one tells sooner what is broken,
+// where the machine has nothing else to do.
 package transporttest
 
 import (
@@ -191,9 +193,8 @@ func Run(t *testing.T, f Factory) {
 		t.Run(killCase, func(t *testing.T) { killChild(t, f) })
 		return
 	}
-	if err := f.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errPatience)
+	must(t, f.Validate())
 	row := map[string]string{}
 	for _, c := range cases {
 		became := "" // stays so where -test.run leaves the case out

@@ -74,7 +74,11 @@ type Proxy struct {
 // all on to target, host:port.
 func NewProxy(target string) (*Proxy, error) {
 	p := &Proxy{target: target, open: map[net.Conn]Mode{}}
-	if err := p.listen("127.0.0.1:0"); err != nil {
+	l, err := listenFree()
+	if err != nil {
+		return nil, fmt.Errorf("fault proxy: %w", err)
+	}
+	if err := p.serveOn(l); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -85,6 +89,11 @@ func (p *Proxy) listen(address string) error {
 	if err != nil {
 		return fmt.Errorf("fault proxy: %w", err)
 	}
+	return p.serveOn(l)
+}
+
+// serveOn accepts connections in the background, unless the proxy is closed.
+func (p *Proxy) serveOn(l net.Listener) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

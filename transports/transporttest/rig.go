@@ -20,13 +20,9 @@ import (
 )
 
 const (
-	maxEvent = 1 << 20          // Env.MaxEvent
-	patience = 10 * time.Second // for something that must come
+	maxEvent = 1 << 20 // Env.MaxEvent
 	quiet    = 100 * time.Millisecond
 )
-
-// stuck is how long a call may take beyond the wait it was given.
-const stuck = 8 * time.Second
 
 var errStuck = fmt.Errorf("%w: Receive did not return within %v of its wait", transports.ErrFatal, stuck)
 
@@ -43,7 +39,6 @@ type rig struct {
 	mu       sync.Mutex // guards assigned
 	assigned map[string]bool
 	held     []item // received by chunk and not handed out yet
-	late     int    // calls of Receive that had to be ended
 
 	sink    transports.Sink
 	limits  transports.Limits
@@ -153,7 +148,6 @@ func (r *rig) openSink() error {
 	r.sink, r.limits = sink, sink.Limits()
 	r.sender = &sender{sink: sink, limits: r.limits, patience: patience}
 	if r.f.Answered {
-		r.sender.patience = recovery // it waits for the case to open the source, and to receive
 		r.behind = newBackground(r.sender)
 	}
 	if staged := r.staged(); staged != nil {
@@ -338,15 +332,6 @@ func (r *rig) receiveOnce(max int, wait time.Duration) ([]item, error) {
 	return got, nil
 }
 
-// overdue notes a call that did not come back in time. Once may be the machine, which
-// had no time for the test; twice is the source.
-func (r *rig) overdue() error {
-	if r.late++; r.late > 1 {
-		return errStuck
-	}
-	return nil
-}
-
 func (r *rig) pull(most int, wait time.Duration) ([]item, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), max(wait, 0)+stuck)
 	defer cancel()
@@ -354,7 +339,7 @@ func (r *rig) pull(most int, wait time.Duration) ([]item, error) {
 	if !ok {
 		got, err := r.source.Receive(ctx, most, wait)
 		if len(got) == 0 && ctx.Err() != nil {
-			return nil, r.overdue()
+			return nil, errStuck
 		}
 		if len(got) > most {
 			return nil, fmt.Errorf("a Receive returned %d deliveries, at most %d were asked for", len(got), most)
@@ -369,7 +354,7 @@ func (r *rig) pull(most int, wait time.Duration) ([]item, error) {
 	c := transports.Chunk{Data: make([]byte, 0, 64<<10)}
 	err := chunks.ReceiveChunk(ctx, &c, wait)
 	if len(c.Data) == 0 && ctx.Err() != nil {
-		return nil, r.overdue()
+		return nil, errStuck
 	}
 	if err != nil {
 		return nil, err

@@ -28,6 +28,7 @@ import (
 //	POST /put                 [Entry] -> 200
 //	POST /take                {Session, Max, Wait} -> [Delivery]
 //	POST /settle              {Session, List} -> [bool], false = not held
+//	POST /leave               Session -> true; what it held is free at once
 type webQueue struct {
 	queues *memory.Transport
 	server *httptest.Server
@@ -39,13 +40,17 @@ type webQueue struct {
 
 const (
 	webToken = "sesame"
-	webLease = 800 * time.Millisecond
+	// webLease is long: what a source holds is its own even if the machine is slow.
+	webLease = 5 * time.Second
+	// lostLease is that of ends whose replies get lost, so that they come again soon.
+	lostLease = 800 * time.Millisecond
 )
 
 type takeRequest struct {
 	Session string
 	Max     int
 	Wait    time.Duration
+	Lease   time.Duration
 }
 
 type settleRequest struct {
@@ -88,17 +93,23 @@ func (q *webQueue) answer(r *http.Request) (any, error) {
 		if err := in.Decode(&req); err != nil {
 			return nil, err
 		}
-		s, err := q.session(req.Session)
+		s, err := q.session(req.Session, req.Lease)
 		if err != nil {
 			return nil, err
 		}
 		return s.Receive(r.Context(), req.Max, req.Wait)
+	case "/leave":
+		var name string
+		if err := in.Decode(&name); err != nil {
+			return nil, err
+		}
+		return true, q.leave(name)
 	}
 	var req settleRequest
 	if err := in.Decode(&req); err != nil {
 		return nil, err
 	}
-	s, err := q.session(req.Session)
+	s, err := q.session(req.Session, webLease)
 	if err != nil {
 		return nil, err
 	}
@@ -121,13 +132,24 @@ func (q *webQueue) put(entries []transports.Entry) []bool {
 	return taken
 }
 
-func (q *webQueue) session(name string) (transports.Source, error) {
+func (q *webQueue) leave(name string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.sessions[name]
+	if s == nil {
+		return nil
+	}
+	delete(q.sessions, name)
+	return s.Close(context.Background())
+}
+
+func (q *webQueue) session(name string, lease time.Duration) (transports.Source, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if s := q.sessions[name]; s != nil {
 		return s, nil
 	}
-	s, err := q.queues.NewSource(transports.Env{Name: name}, transports.Settings{"queue": "q", "lease": webLease})
+	s, err := q.queues.NewSource(transports.Env{Name: name}, transports.Settings{"queue": "q", "lease": lease})
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +185,7 @@ func (*web) Options() (source, sink []transports.Option) {
 	options := []transports.Option{
 		{Name: "address", Required: true, Doc: "Host and port."},
 		{Name: "token", Secret: true, Doc: "What lets in."},
+		{Name: "lease", Default: webLease, Doc: "How long what was given is held."},
 	}
 	return options, options
 }
@@ -179,7 +202,7 @@ func (w *web) client(s transports.Settings) *webClient {
 }
 
 func (w *web) NewSource(env transports.Env, s transports.Settings) (transports.Source, error) {
-	return &webSource{webClient: w.client(s), session: fmt.Sprintf("%s-%d", env.Name, time.Now().UnixNano()), closing: make(chan struct{})}, nil
+	return &webSource{webClient: w.client(s), lease: s["lease"].(time.Duration), session: fmt.Sprintf("%s-%d", env.Name, time.Now().UnixNano()), closing: make(chan struct{})}, nil
 }
 
 func (w *web) NewSink(_ transports.Env, s transports.Settings) (transports.Sink, error) {
@@ -244,6 +267,7 @@ func webClass(err error) transports.Class {
 type webSource struct {
 	*webClient
 	session string
+	lease   time.Duration
 	closing chan struct{}
 	once    sync.Once
 	lost    bool
@@ -276,7 +300,7 @@ func (s *webSource) Receive(ctx context.Context, most int, wait time.Duration) (
 			return nil, nil
 		}
 		var got []transports.Delivery
-		err := s.call(ctx, "/take", takeRequest{s.session, most, wait}, &got, wait)
+		err := s.call(ctx, "/take", takeRequest{s.session, most, wait, s.lease}, &got, wait)
 		switch {
 		case err == nil:
 			return got, nil
@@ -308,8 +332,12 @@ func (s *webSource) Settle(ctx context.Context, list []transports.Settlement) []
 	return errs
 }
 
-func (s *webSource) Close(context.Context) error {
-	s.once.Do(func() { close(s.closing) })
+func (s *webSource) Close(ctx context.Context) error {
+	s.once.Do(func() {
+		close(s.closing)
+		var left bool
+		_ = s.call(ctx, "/leave", s.session, &left, 0) // if it does not arrive, the lease ends
+	})
 	s.http.CloseIdleConnections()
 	return nil
 }
@@ -369,13 +397,16 @@ func webFactory(bug string) transporttest.Factory {
 			via := func(address, token string) transports.Settings {
 				return transports.Settings{"address": address, "token": token}
 			}
+			faulty := func(at string) (source, sink transports.Settings) {
+				return transports.Settings{"address": at, "token": webToken, "lease": lostLease}, via(at, webToken)
+			}
 			address := strings.TrimPrefix(q.server.URL, "http://")
 			return transporttest.Place{
 				Source: via(address, webToken), Sink: via(address, webToken),
 				Refuse: q.setRefuse, Move: q.move,
 				Network: &transporttest.Network{
 					Target: address, HTTP: true,
-					Via: func(at string) (source, sink transports.Settings) { return via(at, webToken), via(at, webToken) },
+					Via: faulty,
 				},
 				Logins: []transporttest.Login{
 					{Name: "the right token", Works: true},
