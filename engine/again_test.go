@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weir-project/weir/engine"
 	"github.com/weir-project/weir/engine/config"
 	"github.com/weir-project/weir/engine/event"
+	"github.com/weir-project/weir/engine/vfs"
 	"github.com/weir-project/weir/transports"
 	"github.com/weir-project/weir/transports/memory"
 )
@@ -109,38 +111,40 @@ func TestASourceThatFailsForEverEndsTheRun(t *testing.T) {
 // TestLeasesAreExtended: an event that is worked on for longer than its lease does not
 // come a second time.
 func TestLeasesAreExtended(t *testing.T) {
-	m := memory.New()
-	const length = 200 * time.Millisecond
-	eng, err := engine.New(engine.Config{
-		Tree: config.Tree{
-			"version":      1,
-			"node":         config.Tree{"data": filepath.Join(t.TempDir(), "data")},
-			"sources":      config.Tree{"in": config.Tree{"memory": config.Tree{"queue": "in", "lease": length}, "dedup": false}},
-			"routes":       config.Tree{"all": config.Tree{"to": []string{"slow"}}},
-			"sinks":        config.Tree{"slow": config.Tree{"program": config.Tree{}, "retry": config.Tree{"park_after": time.Minute, "max_age": time.Hour}}},
-			"dead_letters": false,
-		},
-		Transports: []transports.Transport{m},
+	synctest.Test(t, func(t *testing.T) {
+		m := memory.New()
+		const length = 200 * time.Millisecond
+		eng, err := engine.New(engine.Config{
+			Tree: config.Tree{
+				"version":      1,
+				"node":         config.Tree{"data": "/w/data"},
+				"sources":      config.Tree{"in": config.Tree{"memory": config.Tree{"queue": "in", "lease": length}, "dedup": false}},
+				"routes":       config.Tree{"all": config.Tree{"to": []string{"slow"}}},
+				"sinks":        config.Tree{"slow": config.Tree{"program": config.Tree{}, "retry": config.Tree{"park_after": time.Minute, "max_age": time.Hour}}},
+				"dead_letters": false,
+			},
+			Transports: []transports.Transport{m}, FS: vfs.NewMem(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		if err := eng.Handle("slow", func(_ context.Context, events []event.Event) []transports.Result {
+			calls += len(events)
+			<-time.After(4 * length)
+			return make([]transports.Result, len(events))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Queue("in").Put(transports.Entry{Data: []byte(cloudEvent(1, "Order", "eu"))}); err != nil {
+			t.Fatal(err)
+		}
+		m.Queue("in").End()
+		if err := eng.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := eng.Status().Sources["in"].Received; calls != 1 || got != 1 {
+			t.Errorf("the event was handled %d times and received %d times", calls, got)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls := 0
-	if err := eng.Handle("slow", func(_ context.Context, events []event.Event) []transports.Result {
-		calls += len(events)
-		<-time.After(4 * length)
-		return make([]transports.Result, len(events))
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Queue("in").Put(transports.Entry{Data: []byte(cloudEvent(1, "Order", "eu"))}); err != nil {
-		t.Fatal(err)
-	}
-	m.Queue("in").End()
-	if err := eng.Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := eng.Status().Sources["in"].Received; calls != 1 || got != 1 {
-		t.Errorf("the event was handled %d times and received %d times", calls, got)
-	}
 }

@@ -55,7 +55,7 @@ func feed(t *testing.T, limit string, in []byte) refused {
 	must(t, err)
 	e, err := engine.New(engine.Config{Plan: plan, Transports: all, FS: mem})
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	must(t, e.Run(ctx))
 	r := refused{status: e.Status()}

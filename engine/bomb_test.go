@@ -104,7 +104,7 @@ func TestFullInternalQueueHoldsSourcesUp(t *testing.T) {
 		Commit: commit.Config{SegmentBytes: 1 << 20},
 	})
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	must(t, e.Run(ctx))
 	must(t, ctx.Err())

@@ -228,7 +228,7 @@ func TestAHandlersFaultsCostOnlyTheirEvents(t *testing.T) {
 				defer mu.Unlock()
 				return good["a-0"] > 0 && good["b-0"] > 0 && good["c-0"] > 0
 			}
-			for deadline := time.Now().Add(15 * time.Second); (len(s.deadReasons()) == 0 || !handled()) && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(2 * time.Minute); (len(s.deadReasons()) == 0 || !handled()) && time.Now().Before(deadline); {
 				<-time.After(5 * time.Millisecond)
 			}
 			if !handled() {

@@ -21,7 +21,7 @@ import (
 func run(t *testing.T, dir, yaml string) engine.Status {
 	t.Helper()
 	e := newEngine(t, dir, yaml)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := e.Run(ctx); err != nil {
 		t.Fatal(err)

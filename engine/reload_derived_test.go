@@ -52,7 +52,7 @@ func TestReloadsBetweenCauseAndDerivedEvent(t *testing.T) {
 	must(t, err)
 	e, err := engine.New(engine.Config{Plan: plan, Load: load, Transports: all, FS: w.mem, ChunkBytes: 2 << 10, DrainLimit: 5 * time.Second})
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

@@ -119,7 +119,7 @@ func (w *world) run(fs vfs.FS) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	err = e.Run(ctx)
 	if ctx.Err() != nil {

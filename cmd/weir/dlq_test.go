@@ -164,7 +164,7 @@ func TestDeadLettersOfARunningInstance(t *testing.T) {
 // comesAbout waits for what another goroutine brings about.
 func comesAbout(t *testing.T, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); {
+	for end := time.Now().Add(2 * time.Minute); !is(); {
 		if time.Now().After(end) {
 			t.Fatal("it does not come about")
 		}

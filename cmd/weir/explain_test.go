@@ -122,12 +122,12 @@ func TestJournalExplainAndTapOfARunningInstance(t *testing.T) {
 	}
 }
 
-// waitFor asks until it is so, for at most 20 seconds.
+// waitFor asks until it is so, for at most two minutes.
 func waitFor(t *testing.T, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for !so() {
 		select {
 		case <-tick.C:

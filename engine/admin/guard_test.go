@@ -87,7 +87,7 @@ func raw(t *testing.T, network, at, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(c, request); err != nil {
@@ -244,7 +244,7 @@ func TestHugeBodyIsNotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(c, "POST /v1/echo HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\n\r\n", length, token)

@@ -98,7 +98,7 @@ func (s *restored) Restore(m transports.Mark) error {
 		close(s.begun)
 		select {
 		case <-s.hold:
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 		}
 	}
 	return nil

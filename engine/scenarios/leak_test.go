@@ -87,7 +87,7 @@ sinks: {file: {file: {path: out.ndjson}}, remote: {remote: {}}}
 			}
 			select {
 			case err = <-done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(2 * time.Minute):
 				t.Fatalf("Run does not end: %+v", e.Status())
 			}
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 	partner(t, filepath.Join(dir, "partners"),
 		`{"specversion":"1.0","id":"p-1","source":"/partner","type":"Booked","data":{"car":"bus"}}`,
 		`{"specversion":"1.0","id":"p-2","source":"/partner","type":"Booked","data":{"bikes":2}}`)
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	out := &lines{more: make(chan struct{}, 100)}
 	ended := make(chan error, 1)

@@ -94,7 +94,7 @@ func run(t *testing.T, dir string) engine.Status {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := eng.Run(ctx); err != nil {
 		t.Fatal(err)
