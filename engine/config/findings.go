@@ -16,6 +16,7 @@ type findings struct {
 	places   map[string]place
 	literal  bool     // of a Tree: text is what it says, and holds secrets if it likes
 	secrets  []string // values of secrets, to be struck out of what is shown
+	referred []string // texts that hold what came by reference, which must not be shown
 }
 
 // add records a mistake; beyond the limit only one that says so.

@@ -37,6 +37,7 @@ func (r *refs) scalar(at place, text string, plain bool) *node {
 	n.text = replaced
 	if found {
 		n.raw = text
+		r.referred = append(r.referred, replaced)
 	}
 	return n
 }

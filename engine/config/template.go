@@ -169,6 +169,9 @@ func (f *file) checkSinkTemplates(s *Sink, path string) {
 			if errors.As(err, &where) {
 				reason = where.Reason
 			}
+			if slices.Contains(f.referred, text) {
+				reason = "the template is refused for what a reference brought here"
+			}
 			at := path + "." + s.Transport + "." + name
 			f.add(f.nearest(at), at, reason, "")
 		}

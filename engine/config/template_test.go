@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -27,6 +28,26 @@ sinks:
 	}
 	if url, headers := bare.TemplateTexts("url"), bare.TemplateTexts("headers"); !reflect.DeepEqual(url, []string{"http://x"}) || len(headers) != 0 {
 		t.Errorf("url %q, headers %q", url, headers)
+	}
+}
+
+// A template's mistake is told without what a reference brought into it.
+func TestTemplatesHideWhatReferencesBring(t *testing.T) {
+	text := func(header string) string {
+		return `
+version: 1
+sources: {in: {file: {path: in.ndjson}}}
+routes: {all: {to: [hook]}}
+sinks: {hook: {webhook: {url: "http://x", headers: ["` + header + `"]}}}
+`
+	}
+	_, err := Load(testOptions(text("a: x<hush.hush"), nil))
+	if err == nil {
+		t.Fatal("an open placeholder was taken")
+	}
+	_, err = Load(testOptions(text("a: ${KEY}"), map[string]string{"KEY": "x<hush.hush"}))
+	if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "what a reference brought here") {
+		t.Errorf("the mistake reads %v", err)
 	}
 }
 
