@@ -141,6 +141,16 @@ func (p *process) stop(t *testing.T) int {
 	return p.wait(t)
 }
 
+// over says whether it has ended.
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // wait returns the exit code.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 	"github.com/weir-project/weir/transports/local"
 )
 
-var killCycles = flag.Int("cycles", 12, "kill -9 cycles of the real binary")
+var killCycles = flag.Int("cycles", 50, "kill -9 cycles of the real binary")
 
 const killYAML = `
 version: 1
