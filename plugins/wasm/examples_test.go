@@ -3,6 +3,7 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"math"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -42,12 +43,18 @@ func TestExamples(t *testing.T) {
 				break
 			}
 		}
-		if n := testing.AllocsPerRun(50, func() {
-			if err := in.Filter(context.Background(), &b, got); err != nil {
-				t.Fatal(err)
-			}
-		}); n != 0 {
-			t.Errorf("%s: %v allocations a batch", c.name, n)
+		// What else the process allocates meanwhile is counted too, so the least of some
+		// measurements tells.
+		least := math.Inf(1)
+		for try := 0; try < 20 && least > 0; try++ {
+			least = min(least, testing.AllocsPerRun(50, func() {
+				if err := in.Filter(context.Background(), &b, got); err != nil {
+					t.Fatal(err)
+				}
+			}))
+		}
+		if least != 0 {
+			t.Errorf("%s: %v allocations a batch", c.name, least)
 		}
 	}
 }
