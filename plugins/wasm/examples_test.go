@@ -3,8 +3,8 @@ package wasm_test
 import (
 	"bytes"
 	"context"
-	"math"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
